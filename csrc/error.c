@@ -1,0 +1,59 @@
+/* Every return code as a sentence. */
+#include "harpoon.h"
+
+#include <errno.h>
+
+typedef struct sentence {
+    int code;
+    const char *words;
+} sentence;
+
+static const sentence sentences[] = {
+    {HP_ETX_TRUNCATED, "the bytes end inside the transaction"},
+    {HP_ETX_VARINT, "a length in the transaction is not in its shortest form"},
+    {HP_ETX_COUNT, "a count in the transaction exceeds the bytes that follow"},
+    {HP_ETX_NO_INPUTS, "the transaction has no inputs"},
+    {HP_ETX_NO_OUTPUTS, "the transaction has no outputs"},
+    {HP_ETX_FLAG, "the transaction's segwit flag is not 1"},
+    {HP_ETX_WITNESS, "the transaction is in segwit form but has no witness"},
+    {HP_ETX_VALUE, "the transaction has an amount that is negative or above 21 million BTC"},
+    {HP_ETX_TRAILING, "bytes follow the transaction"},
+    {HP_ETX_TOO_BIG, "the transaction is larger than a block may be"},
+    {HP_EBOOK_FULL, "the address book is full"},
+    {HP_EBOOK_SCRIPT, "no address stands for this script"},
+    {HP_EBOOK_CONFLICT, "the script belongs to another exchange already"},
+    {HP_EWS_UPGRADE, "the server did not agree to the WebSocket upgrade"},
+    {HP_EWS_ACCEPT, "the server's Sec-WebSocket-Accept does not answer our key"},
+    {HP_EWS_PROTOCOL, "the server sent a frame that breaks the WebSocket protocol"},
+    {HP_EWS_UTF8, "the server sent a text message that is not UTF-8"},
+    {HP_EWS_TOO_BIG, "the server sent a message above the size limit"},
+    {HP_ETLS, "TLS failed"},
+    {HP_ETLS_CERT, "the server's certificate was refused"},
+    {HP_ETLS_CLOSED, "the server ended the TLS session"},
+    {HP_ETLS_CA, "the CA file cannot be read or holds no certificate"},
+    {HP_ERING, "io_uring is not available to this process"},
+    {HP_ECONN_CLOSED, "the server closed the connection"},
+    {HP_ETIME_OUT, "the server did not answer in time"},
+    {HP_ENOT_READY, "there is no open session"},
+    {HP_ETHREAD, "the engine belongs to another thread"},
+    {HP_ECONFIG, "a setting is out of its bounds"},
+    {ECONNREFUSED, "the connection was refused"},
+    {EHOSTUNREACH, "the host cannot be reached"},
+    {ENETUNREACH, "the network cannot be reached"},
+    {ECONNRESET, "the connection was reset"},
+    {EPIPE, "the connection is closed"},
+    {ENOMEM, "memory is short"},
+    {ENOSPC, "there is no room left"},
+    {EINVAL, "an argument makes no sense"},
+    {EPERM, "the kernel does not permit it"},
+    {ENOSYS, "the kernel does not have it"},
+};
+
+const char *hp_strerror(int code)
+{
+    int positive = code < 0 ? -code : code;
+    for (size_t i = 0; i < sizeof sentences / sizeof sentences[0]; i++)
+        if (sentences[i].code == positive)
+            return sentences[i].words;
+    return "a system error";
+}

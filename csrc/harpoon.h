@@ -1,0 +1,445 @@
+/* harpoon.h: the one public header of the C library.
+ *
+ * ffi_build.py gives this very file to CFFI (without its preprocessor lines), so C and Python cannot
+ * drift apart. Rules that hold everywhere:
+ *   - a function returns >= 0 for success and -errno or -HP_E... for failure; hp_strerror() names it;
+ *   - nothing prints, nothing keeps global state, nothing here may be called from two threads at once
+ *     on the same handle except hp_engine_kill();
+ *   - times are nanoseconds of CLOCK_MONOTONIC unless the name ends in _ms (CLOCK_REALTIME, epoch);
+ *   - money is satoshis; a txid is 32 bytes in internal (not displayed) byte order.
+ */
+#ifndef HARPOON_H
+#define HARPOON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+enum hp_error {
+    HP_ETX_TRUNCATED = 1000, /* the bytes end inside the transaction */
+    HP_ETX_VARINT,           /* a CompactSize is not in its shortest form */
+    HP_ETX_COUNT,            /* a count or length exceeds the bytes left */
+    HP_ETX_NO_INPUTS,        /* no inputs */
+    HP_ETX_NO_OUTPUTS,       /* no outputs */
+    HP_ETX_FLAG,             /* BIP-144 marker with a flag other than 1 */
+    HP_ETX_WITNESS,          /* BIP-144 form although every witness is empty */
+    HP_ETX_VALUE,            /* an amount is negative or above 21 million BTC */
+    HP_ETX_TRAILING,         /* bytes follow the transaction */
+    HP_ETX_TOO_BIG,          /* above HP_TX_BYTES_MAX */
+    HP_EBOOK_FULL,           /* the book holds as many scripts as it was made for */
+    HP_EBOOK_SCRIPT,         /* a script that no address stands for */
+    HP_EBOOK_CONFLICT,       /* the script is already another exchange's */
+    HP_EWS_UPGRADE,          /* the answer to the upgrade is not the 101 of RFC 6455 4.2.2 */
+    HP_EWS_ACCEPT,           /* Sec-WebSocket-Accept is missing or wrong */
+    HP_EWS_PROTOCOL,         /* a frame breaks RFC 6455 5 */
+    HP_EWS_UTF8,             /* a text message is not UTF-8 */
+    HP_EWS_TOO_BIG,          /* a message above the configured size */
+    HP_ETLS,                 /* OpenSSL failed; the session's reason says how */
+    HP_ETLS_CERT,            /* the peer's certificate was refused */
+    HP_ETLS_CLOSED,          /* the peer ended the TLS session */
+    HP_ETLS_CA,              /* the CA file cannot be used */
+    HP_ERING,                /* io_uring is not to be had here */
+    HP_ECONN_CLOSED,         /* the peer closed the connection */
+    HP_ETIME_OUT,            /* the peer did not answer in time */
+    HP_ENOT_READY,           /* no open session */
+    HP_ETHREAD,              /* called from a thread that does not own the engine */
+    HP_ECONFIG,              /* a number in the configuration is out of its bounds */
+};
+
+/* A constant English sentence for a (negative or positive) return code. */
+const char *hp_strerror(int code);
+
+/* Compiler and OpenSSL that this library was built with. */
+const char *hp_build(void);
+
+/* CLOCK_MONOTONIC now, in ns: the clock of every latency. */
+int64_t hp_now_ns(void);
+
+/* ---- SHA-256 and HMAC (FIPS 180-4, RFC 2104) ----------------------------------------------- */
+
+typedef struct hp_sha256_impl hp_sha256_impl; /* one way to compute the compression function */
+
+/* The implementation called `name`. `name` NULL: the one that the environment's HARPOON_SHA256 names
+ * when it is set and not empty, else the best this CPU has.
+ * NULL when there is none of that name or the CPU lacks it. */
+const hp_sha256_impl *hp_sha256_choose(const char *name);
+/* The i-th implementation this build has and this CPU can run, best first; NULL past the last. */
+const hp_sha256_impl *hp_sha256_available(int i);
+const char *hp_sha256_name(const hp_sha256_impl *impl);
+
+void hp_sha256_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t len, uint8_t out[32]);
+/* SHA-256 of SHA-256, Bitcoin's hash. */
+void hp_sha256d_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t len,
+                       uint8_t out[32]);
+/* RIPEMD-160 of SHA-256, Bitcoin's HASH160. */
+void hp_hash160(const hp_sha256_impl *impl, const uint8_t *data, size_t len, uint8_t out[20]);
+
+typedef struct hp_hmac_key hp_hmac_key; /* a key's inner and outer midstates; wiped when freed */
+
+/* NULL when memory is short. `secret` is not kept. */
+hp_hmac_key *hp_hmac_key_new(const hp_sha256_impl *impl, const uint8_t *secret, size_t len);
+void hp_hmac_sign(const hp_hmac_key *key, const uint8_t *message, size_t len, uint8_t out[32]);
+void hp_hmac_key_free(hp_hmac_key *key);
+
+/* ---- transactions (BIP-144 serialisation) -------------------------------------------------- */
+
+#define HP_TX_BYTES_MAX 4000000 /* the block weight limit bounds any transaction */
+
+typedef struct hp_tx { /* a view: every offset is into `raw`, which the caller keeps alive */
+    const uint8_t *raw;
+    int64_t out_total_sat;
+    uint32_t size; /* bytes, witness included */
+    uint32_t version;
+    uint32_t lock_time;
+    uint32_t n_in;
+    uint32_t n_out;
+    uint32_t in_at;      /* first input */
+    uint32_t out_at;     /* first output */
+    uint32_t out_end;    /* one past the last output */
+    uint32_t witness_at; /* first witness; 0 in a legacy transaction */
+} hp_tx;
+
+typedef struct hp_txin {
+    const uint8_t *outpoint; /* 36 bytes: txid, little-endian vout */
+    const uint8_t *script;
+    const uint8_t *witness; /* the items, each behind its CompactSize length */
+    uint32_t script_len;
+    uint32_t sequence;
+    uint32_t witness_items;
+    uint32_t witness_len;
+} hp_txin;
+
+typedef struct hp_txout {
+    const uint8_t *script;
+    int64_t value_sat;
+    uint32_t script_len;
+} hp_txout;
+
+typedef struct hp_tx_iter {
+    uint32_t index;
+    uint32_t at;
+    uint32_t witness_at;
+} hp_tx_iter;
+
+/* Walk one transaction at the start of `raw`: its length in bytes, or -HP_ETX_... */
+int hp_tx_parse(const uint8_t *raw, size_t len, hp_tx *tx);
+/* The same, and nothing may follow it. */
+int hp_tx_parse_exact(const uint8_t *raw, size_t len, hp_tx *tx);
+int hp_tx_is_coinbase(const hp_tx *tx);
+/* Iterators over a parsed transaction; start from a zeroed hp_tx_iter. 1, or 0 past the end. */
+int hp_tx_next_input(const hp_tx *tx, hp_tx_iter *it, hp_txin *in);
+int hp_tx_next_output(const hp_tx *tx, hp_tx_iter *it, hp_txout *out);
+void hp_tx_txid(const hp_tx *tx, const hp_sha256_impl *impl, uint8_t out[32]);
+void hp_tx_wtxid(const hp_tx *tx, const hp_sha256_impl *impl, uint8_t out[32]);
+/* Bytes without marker, flag and witnesses (BIP-141: weight = 3 * base + size). */
+uint32_t hp_tx_base_size(const hp_tx *tx);
+
+#define HP_SCRIPT_MAX 42 /* the longest script an address stands for: witness v1-16, 40 bytes */
+
+enum hp_spend { /* what an input reveals of the script it spends */
+    HP_SPEND_HIDDEN = 0, /* nothing: P2TR, P2PK, bare multisig, anything unusual */
+    HP_SPEND_P2PKH,
+    HP_SPEND_P2WPKH,
+    HP_SPEND_P2SH_P2WPKH,
+    HP_SPEND_P2SH_P2WSH,
+    HP_SPEND_P2WSH,
+    HP_SPEND_P2SH,
+};
+
+/* The scriptPubKey an input spends, as far as its script and witness reveal it, into `script`.
+ * Its length in bytes, 0 when hidden; *spend says which form. */
+int hp_txin_spends(const hp_txin *in, const hp_sha256_impl *impl, uint8_t script[42],
+                   int *spend);
+
+/* ---- address book -------------------------------------------------------------------------- */
+
+#define HP_NOBODY 0xffff     /* no exchange */
+#define HP_EXCHANGES_MAX 4096
+#define HP_EXCHANGE_NAME_MAX 63
+
+typedef struct hp_book hp_book; /* scriptPubKey -> exchange; exact matches only */
+
+/* Room for `capacity` scripts. `seed` keys the hash: whoever pays us chooses the scripts. */
+hp_book *hp_book_new(uint32_t capacity, const uint8_t seed[16]);
+void hp_book_free(hp_book *book);
+/* The id of the exchange `name`, which is added when new. */
+int hp_book_exchange(hp_book *book, const char *name);
+const char *hp_book_name(const hp_book *book, uint32_t exchange); /* "" when unknown */
+/* 1 when added, 0 when already there, or -HP_EBOOK_... */
+int hp_book_add(hp_book *book, const uint8_t *script, size_t len, uint32_t exchange);
+/* The exchange's id, or HP_NOBODY. */
+uint32_t hp_book_find(const hp_book *book, const uint8_t *script, size_t len);
+uint32_t hp_book_count(const hp_book *book);
+
+/* ---- signals and rules ---------------------------------------------------------------------- */
+
+#define HP_SIGNALS_MAX 64         /* exchanges told apart in one transaction */
+#define HP_SIGNAL_OUTPUTS_MAX 1024 /* outputs listed in one signal; paid_outputs counts all */
+#define HP_RULES_MAX 64
+
+enum hp_kind { /* what a transaction is for an exchange it pays; see docs/strategy.md */
+    HP_DEPOSIT = 1,
+    HP_WITHDRAWAL = 2,
+    HP_INTERNAL = 3,
+    HP_SWEEP = 4,
+};
+
+typedef struct hp_signal {
+    uint8_t txid[32];
+    int64_t net_sat;  /* deposit, sweep: paid to the exchange; withdrawal: what leaves it; internal: 0 */
+    int64_t paid_sat; /* all outputs to the exchange, change included */
+    uint32_t n_in;
+    uint32_t n_out;
+    uint32_t paid_outputs;
+    uint32_t inputs_recognised; /* inputs that reveal the script they spend */
+    uint32_t inputs_owned;      /* of these, the ones whose script is in the book */
+    uint16_t exchange;
+    uint16_t source; /* exchange that owns an input, or HP_NOBODY */
+    int16_t rule;    /* first rule that matches, -1 if none */
+    uint8_t kind;    /* enum hp_kind */
+    uint8_t pad;
+} hp_signal;
+
+typedef struct hp_paid_output {
+    int64_t value_sat;
+    uint32_t vout;
+    uint32_t script_len;
+    uint8_t script[42];
+} hp_paid_output;
+
+typedef struct hp_rule { /* the first rule whose every condition holds decides */
+    int64_t min_net_sat;
+    int64_t max_net_sat; /* inclusive */
+    uint32_t kinds;      /* bit (1 << enum hp_kind) */
+    uint16_t exchange;   /* HP_NOBODY: any */
+    uint16_t order;      /* index of the order template it fires */
+} hp_rule;
+
+/* ---- orders --------------------------------------------------------------------------------- */
+
+#define HP_ORDERS_MAX 64
+#define HP_ORDER_BYTES_MAX 2048  /* JSON body, and the string that is signed */
+#define HP_CLIENT_ID_LEN 36      /* the most Binance takes: ^[a-zA-Z0-9-_]{1,36}$ */
+#define HP_TIMESTAMP_LEN 13      /* decimal ms since the epoch, until the year 2286 */
+#define HP_SIGNATURE_LEN 64      /* lower-case hex of an HMAC-SHA256 */
+
+typedef struct hp_order_template { /* constant bytes; *_at are offsets of the slots to patch */
+    const uint8_t *payload;        /* the string that is signed */
+    const uint8_t *body;           /* the JSON text frame */
+    uint32_t payload_len;
+    uint32_t payload_client_id_at;
+    uint32_t payload_timestamp_at;
+    uint32_t body_len;
+    uint32_t body_request_id_at; /* the request's id is the client order id: replies carry it */
+    uint32_t body_client_id_at;
+    uint32_t body_timestamp_at;
+    uint32_t body_signature_at;
+} hp_order_template;
+
+enum hp_verdict { /* what the risk gate said of a signal that a rule chose */
+    HP_ALLOWED = 0,
+    HP_REFUSED_KILLED,     /* the kill latch is set */
+    HP_REFUSED_NOT_READY,  /* no open session with the venue */
+    HP_REFUSED_MAX_ORDERS, /* risk.max_orders are out already */
+    HP_REFUSED_COOLDOWN,   /* risk.cooldown_ns since this rule's last order are not over */
+    HP_REFUSED_IN_BLOCK,   /* published with a block: old news, unless it had signalled before */
+    HP_DRY_RUN,            /* everything was done but the send */
+    HP_SEND_FAILED,        /* the send failed or was cut short: the outcome is unknown */
+};
+
+/* ---- WebSocket and TLS (bytes in, bytes out; RFC 6455, RFC 8446) ---------------------------- */
+
+#define HP_WS_HEADER_MAX 14
+#define HP_WS_CONTROL_MAX 125
+
+enum hp_ws_opcode {
+    HP_WS_CONTINUATION = 0,
+    HP_WS_TEXT = 1,
+    HP_WS_BINARY = 2,
+    HP_WS_CLOSE = 8,
+    HP_WS_PING = 9,
+    HP_WS_PONG = 10,
+};
+
+typedef struct hp_ws_frame {
+    const uint8_t *payload; /* inside the caller's buffer */
+    uint64_t payload_len;
+    uint8_t opcode;
+    uint8_t fin;
+} hp_ws_frame;
+
+/* Client's upgrade request (RFC 6455 4.1) into `out`: its length, or -ENOSPC. `key` is 16 random
+ * bytes. */
+int hp_ws_request(char *out, size_t cap, const char *host, const char *path,
+                  const uint8_t key[16]);
+/* The server's answer: n > 0 bytes consumed, 0 need more, -HP_EWS_UPGRADE or -HP_EWS_ACCEPT.
+ * *status is the HTTP status once the first line is whole, else 0. */
+int hp_ws_response(const uint8_t *buf, size_t len, const uint8_t key[16], int *status);
+/* One whole frame from a server: n > 0 bytes consumed, 0 need more, -HP_EWS_...
+ * `payload_max` bounds the payload, so that a length alone can be refused. */
+int64_t hp_ws_parse(const uint8_t *buf, size_t len, uint64_t payload_max, hp_ws_frame *frame);
+/* Header of a masked client frame: its length in bytes (6, 8 or 14). */
+int hp_ws_header(uint8_t out[14], int opcode, uint64_t payload_len, const uint8_t mask[4]);
+void hp_ws_mask(uint8_t *payload, size_t len, const uint8_t mask[4]);
+/* 1 when `data` is well-formed UTF-8 (RFC 3629), else 0. */
+int hp_utf8_valid(const uint8_t *data, size_t len);
+
+typedef struct hp_tls hp_tls; /* a TLS client over memory: it never touches a socket */
+
+/* `host` is verified in the certificate and sent as SNI (an IP address: verified, not sent).
+ * `ca_file` NULL: the system's trust store. NULL on failure with *error set. */
+hp_tls *hp_tls_new(const char *host, const char *ca_file, int *error);
+void hp_tls_free(hp_tls *tls);
+/* Ciphertext from the peer: bytes taken (all of them), or -ENOSPC. */
+int hp_tls_input(hp_tls *tls, const uint8_t *data, size_t len);
+/* Ciphertext for the peer: *data points at what waits, its length is returned; hp_tls_sent() drops
+ * that many bytes. */
+int hp_tls_output(hp_tls *tls, const uint8_t **data);
+void hp_tls_sent(hp_tls *tls, size_t len);
+/* 1 done, 0 more bytes needed, -HP_ETLS... */
+int hp_tls_handshake(hp_tls *tls);
+/* Plaintext from the peer into `out`: n > 0, 0 nothing yet, -HP_ETLS..., -HP_ETLS_CLOSED. */
+int hp_tls_read(hp_tls *tls, uint8_t *out, size_t cap);
+/* Seal `len` bytes of plaintext behind what waits in the output: len, or -HP_ETLS..., -ENOSPC. */
+int hp_tls_seal(hp_tls *tls, const uint8_t *data, size_t len);
+/* close_notify behind what waits in the output. */
+void hp_tls_close(hp_tls *tls);
+/* Why the last call failed, in OpenSSL's words; "" if it did not. */
+const char *hp_tls_reason(const hp_tls *tls);
+/* "TLSv1.3 TLS_AES_256_GCM_SHA384", once the handshake is done. */
+const char *hp_tls_cipher(hp_tls *tls);
+
+/* ---- the engine ------------------------------------------------------------------------------ */
+
+enum hp_stage { /* the stages of a latency report, in the order they happen */
+    HP_STAGE_DECODE = 0, /* walk over the transaction; every transaction */
+    HP_STAGE_DECIDE,     /* book, kind, duplicate, rule; every transaction that decoded */
+    HP_STAGE_BUILD,      /* risk, client id, timestamp: the patched order */
+    HP_STAGE_SIGN,
+    HP_STAGE_FRAME,
+    HP_STAGE_SEAL,
+    HP_STAGE_SEND,          /* submission to completion */
+    HP_STAGE_FIRE_TOTAL,    /* trigger (a rule matched) to send returned */
+    HP_STAGE_RAWTX_TO_SEND, /* the feed handed over the bytes to send returned */
+    HP_STAGES
+};
+
+typedef struct hp_engine_config {
+    int64_t min_signal_sat; /* signals with a smaller net amount are not reported */
+    uint64_t cooldown_ns;
+    uint64_t max_orders;
+    uint64_t send_timeout_ns;
+    uint32_t sweep_inputs_min;
+    uint32_t remembered; /* txids and outpoints kept for duplicate suppression; a power of two */
+    uint32_t message_bytes_max; /* longest message a venue may send */
+    uint8_t live;               /* 0: dry-run, everything but the send */
+} hp_engine_config;
+
+typedef struct hp_venue_address {
+    const char *ip; /* numeric, v4 or v6 */
+    const char *host;
+    const char *path;
+    const char *ca_file; /* NULL: the system's trust store */
+    uint64_t timeout_ns; /* for connect, TLS and upgrade together */
+    uint16_t port;
+} hp_venue_address;
+
+enum hp_event_kind {
+    HP_EVENT_SIGNAL = 1, /* hp_signal, then its listed hp_paid_output's */
+    HP_EVENT_ORDER = 2,  /* hp_order_event */
+    HP_EVENT_MESSAGE = 3, /* a text message from the venue */
+    HP_EVENT_CLOSED = 4, /* the session ended; the payload is the reason in words */
+};
+
+typedef struct hp_event {
+    int64_t t_ns;
+    uint32_t kind;
+    uint32_t payload_len; /* bytes copied to the caller's buffer */
+} hp_event;
+
+typedef struct hp_order_event {
+    uint8_t txid[32];
+    int64_t timestamp_ms;    /* in the order, venue time; 0 when it was refused */
+    int64_t sent_ns;         /* when the send returned; 0 when nothing was sent */
+    int64_t stage_ns[9];     /* by enum hp_stage; -1 where the order did not get that far */
+    int32_t error;           /* -errno or -HP_E... of HP_SEND_FAILED */
+    uint16_t order;          /* template */
+    int16_t rule;
+    uint16_t exchange;
+    uint8_t verdict;         /* enum hp_verdict */
+    char client_id[37];
+} hp_order_event;
+
+typedef struct hp_stats {
+    uint64_t transactions;  /* handed to hp_engine_rawtx */
+    uint64_t malformed;
+    uint64_t coinbases;
+    uint64_t duplicates;    /* transactions whose txid or outpoint had signalled before */
+    uint64_t signals;
+    uint64_t signals_unlisted; /* exchanges beyond HP_SIGNALS_MAX in one transaction */
+    uint64_t orders_sent;
+    uint64_t orders_dry;
+    uint64_t orders_refused;
+    uint64_t orders_failed;
+    uint64_t pings_answered;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    uint64_t events_lost;   /* the event queue was full: drain it more often */
+} hp_stats;
+
+typedef struct hp_latency {
+    uint64_t count;
+    int64_t p50_ns;
+    int64_t p90_ns;
+    int64_t p99_ns;
+    int64_t p999_ns;
+    int64_t max_ns;
+} hp_latency;
+
+typedef struct hp_engine hp_engine;
+
+/* The book must outlive the engine and may not change under it. NULL on failure with *error set. */
+hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
+                         const hp_sha256_impl *impl, int *error);
+void hp_engine_free(hp_engine *engine);
+
+/* Set-up; each returns an index or -HP_ECONFIG / -ENOSPC. The template's bytes are copied. */
+int hp_engine_set_key(hp_engine *engine, const uint8_t *secret, size_t len);
+int hp_engine_add_order(hp_engine *engine, const hp_order_template *order);
+int hp_engine_add_rule(hp_engine *engine, const hp_rule *rule);
+/* Venue clock minus ours, in ms: added to every order's timestamp. */
+int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
+
+/* From here on the calling thread owns the engine. */
+/* Connect, TLS, upgrade: 0 when the session is open, else the error; hp_engine_reason() has words. */
+int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
+/* One raw transaction from the feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
+int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
+/* Read what the venue sent, answer pings; wait up to timeout_ns when nothing is there.
+ * 0, or the error that ended the session (HP_EVENT_CLOSED follows). */
+int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);
+/* Send a text message that is not an order (time, status). */
+int hp_engine_send_text(hp_engine *engine, const uint8_t *text, size_t len);
+/* While held, orders are refused as if no session were open: for a backlog that is no longer news. */
+void hp_engine_hold(hp_engine *engine, int held);
+/* Say goodbye (RFC 6455 7.1.2) and close; 0 also when nothing was open. */
+int hp_engine_close(hp_engine *engine);
+/* 1 and the next event, or 0. A payload above `cap` is cut: the event says how much was copied. */
+int hp_engine_next_event(hp_engine *engine, hp_event *event, uint8_t *payload, size_t cap);
+/* Becomes readable when hp_engine_poll() has something to do. */
+int hp_engine_fd(const hp_engine *engine);
+int hp_engine_ready(const hp_engine *engine);
+const char *hp_engine_reason(const hp_engine *engine);
+/* What io_uring offers here and what is used of it, in words. */
+const char *hp_engine_ring(const hp_engine *engine);
+const char *hp_engine_cipher(hp_engine *engine);
+
+/* Any thread: no order is sent any more. */
+void hp_engine_kill(hp_engine *engine);
+int hp_engine_killed(const hp_engine *engine);
+
+void hp_engine_stats(const hp_engine *engine, hp_stats *stats);
+int hp_engine_latency(const hp_engine *engine, int stage, hp_latency *latency);
+
+#endif

@@ -1,0 +1,17 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real blocks and vectors beside the checkout; skips where it is not there."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real data is not beside the checkout: there is no {SHARED}")
+    return SHARED
