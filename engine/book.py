@@ -1,0 +1,260 @@
+"""Address books: which exchange an address belongs to.
+
+Read from CSV or TOML, written as CSV, and built into the C table the engine looks scripts up in.
+A label is what somebody published, not proof, so every entry says where it comes from.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from engine._native import check, ffi, lib, text
+from engine.address import script_of
+from engine.errors import BookError, HarpoonError
+
+_COLUMNS = ("address", "exchange", "label", "source")
+_MANDATORY_COLUMNS = ("address", "exchange")
+_WALLET_KEYS = ("address", "exchange", "note")
+_NAME_BYTES_MAX = 63  # HP_EXCHANGE_NAME_MAX
+
+
+@dataclass(frozen=True)
+class BookEntry:
+    """One address and the exchange it is said to be of; AddressError or BookError if it cannot be.
+
+    The exchange's name is kept in lower case. `source` is where the claim comes from.
+    """
+
+    address: str
+    exchange: str
+    label: str = ""
+    source: str = ""
+    script: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "script", script_of(self.address))
+        object.__setattr__(self, "exchange", _lowered(self.exchange))
+        if not self.exchange:
+            raise BookError(f"{self.address} has no exchange: write its name")
+        if not (self.exchange + self.label + self.source).isprintable():
+            raise BookError(
+                f"{self.address} has a line break or control character beside it: take it out"
+            )
+        if len(self.exchange.encode()) > _NAME_BYTES_MAX:
+            raise BookError(
+                f"the exchange of {self.address} has a name of more than {_NAME_BYTES_MAX} "
+                "bytes: shorten it"
+            )
+
+
+Loaded = tuple[list[BookEntry], list[BookError]]
+
+
+def load(path: Path) -> Loaded:
+    """The entries of a book, .csv or .toml by its name, and an error for every bad row.
+
+    BookError when the file cannot be read at all, or has no good row.
+    """
+    loaders: Mapping[str, Callable[[Path], Loaded]] = {".csv": load_csv, ".toml": load_toml}
+    loader = loaders.get(path.suffix.lower())
+    if loader is None:
+        raise BookError(f"{path}: an address book is a .csv or a .toml file: rename or convert it")
+    return loader(path)
+
+
+def load_csv(path: Path) -> Loaded:
+    """As load(). The header names the columns: address, exchange and, if wanted, label, source."""
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    entries: list[BookEntry] = []
+    errors: list[BookError] = []
+    try:
+        columns = _header(path, next(reader, []))
+        for cells in filter(None, reader):
+            where = f"{path}: line {reader.line_num}"
+            try:
+                entries.append(_csv_entry(columns, cells, f"{path.name} line {reader.line_num}"))
+            except HarpoonError as error:
+                errors.append(BookError(f"{where}: {error}"))
+    except csv.Error as error:
+        raise BookError(
+            f"{path}: line {reader.line_num}: not valid CSV ({error}): check the quotation marks"
+        ) from error
+    return _some(path, entries, errors)
+
+
+def load_toml(path: Path) -> Loaded:
+    """As load(). The file has [[wallet]] tables: address, exchange and, if wanted, note."""
+    return _parse_toml(_read_text(path), path)
+
+
+def default_entries() -> list[BookEntry]:
+    """The book that comes with harpoon."""
+    resource = files("engine").joinpath("default_book.toml")
+    entries, errors = _parse_toml(resource.read_text("utf-8"), Path("default_book.toml"))
+    if errors:
+        raise errors[0]
+    return entries
+
+
+def export_csv(entries: Iterable[BookEntry], path: Path) -> None:
+    """Write a book that load_csv() reads back."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            writer.writerows([getattr(entry, column) for column in _COLUMNS] for entry in entries)
+    except OSError as error:
+        raise BookError(
+            f"{path}: cannot be written: {error.strerror}: choose another file"
+        ) from error
+
+
+class Book:
+    """Entries as a table from scriptPubKey to exchange.
+
+    `handle` is the C table; it lives as long as this object, which must outlive whoever uses it.
+    """
+
+    def __init__(self, entries: Iterable[BookEntry]) -> None:
+        self._entries: dict[bytes, BookEntry] = {}
+        for entry in entries:
+            known = self._entries.setdefault(entry.script, entry)
+            if known.exchange != entry.exchange:
+                raise BookError(
+                    f"{entry.address} is {known.exchange!r} according to {_origin(known)} but "
+                    f"{entry.exchange!r} according to {_origin(entry)}: remove one of the two"
+                )
+        handle = lib.hp_book_new(max(len(self._entries), 1), os.urandom(16))
+        if handle == ffi.NULL:
+            raise BookError(f"memory is short for a book of {len(self._entries)} addresses")
+        self.handle: Any = ffi.gc(handle, lib.hp_book_free)
+        self._ids: dict[str, int] = {}
+        for script, entry in self._entries.items():
+            what = f"{entry.address} ({entry.exchange})"
+            exchange = check(lib.hp_book_exchange(self.handle, entry.exchange.encode()), what)
+            check(lib.hp_book_add(self.handle, script, len(script), exchange), what)
+            self._ids[entry.exchange] = exchange
+
+    def __len__(self) -> int:
+        return int(lib.hp_book_count(self.handle))
+
+    def find(self, address_or_script: str | bytes) -> str | None:
+        """The exchange an address or a scriptPubKey belongs to, or None."""
+        script = _script(address_or_script)
+        exchange = lib.hp_book_find(self.handle, script, len(script))
+        return None if exchange == lib.HP_NOBODY else self.exchange_name(exchange)
+
+    def entry(self, address_or_script: str | bytes) -> BookEntry | None:
+        """What the book says about an address or a scriptPubKey, with label and source, or None."""
+        return self._entries.get(_script(address_or_script))
+
+    def exchange_name(self, exchange: int) -> str:
+        """The name of an exchange id of the C table, "" when it has none."""
+        return text(lib.hp_book_name(self.handle, exchange))
+
+    def exchange_id(self, name: str) -> int:
+        """The C table's id of an exchange; BookError when the book has no address of it."""
+        known = self._ids.get(_lowered(name))
+        if known is not None:
+            return known
+        close = difflib.get_close_matches(_lowered(name), self._ids, n=1)
+        cure = f"did you mean {close[0]!r}?" if close else "add a book that has some"
+        raise BookError(f"the address book has no address of exchange {name!r}: {cure}")
+
+    def exchanges(self) -> list[str]:
+        """The names of all exchanges, sorted."""
+        return sorted(self._ids)
+
+
+def _lowered(exchange: str) -> str:
+    return exchange.strip().lower()
+
+
+def _script(address_or_script: str | bytes) -> bytes:
+    return script_of(address_or_script) if isinstance(address_or_script, str) else address_or_script
+
+
+def _origin(entry: BookEntry) -> str:
+    return entry.source or "an entry without a source"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise BookError(f"{path}: cannot be read: {error.strerror}: check the path") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise BookError(f"{path}: line {line} is not UTF-8: save the file as UTF-8") from error
+
+
+def _some(path: Path, entries: list[BookEntry], errors: list[BookError]) -> Loaded:
+    if entries:
+        return entries, errors
+    if errors:
+        raise BookError(
+            f"{path}: not one row is good, the first of {len(errors)} is bad: {errors[0]}"
+        )
+    raise BookError(f"{path}: holds no address: add one")
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    columns = [cell.strip().lower() for cell in cells]
+    wanted = "the first line must be address,exchange,label,source (the last two may be left out)"
+    for column in columns:
+        if column not in _COLUMNS or columns.count(column) > 1:
+            raise BookError(f"{path}: line 1: unknown or repeated column {column!r}: {wanted}")
+    for column in _MANDATORY_COLUMNS:
+        if column not in columns:
+            raise BookError(f"{path}: line 1: there is no column {column!r}: {wanted}")
+    return columns
+
+
+def _csv_entry(columns: list[str], cells: list[str], where: str) -> BookEntry:
+    if len(cells) != len(columns):
+        raise BookError(
+            f"{cells[0][:90]!r}: {len(cells)} cells where the header has {len(columns)}: "
+            "add what is missing or put a cell with a comma in quotation marks"
+        )
+    row = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+    row["source"] = row.get("source") or where
+    return BookEntry(**row)
+
+
+def _parse_toml(content: str, path: Path) -> Loaded:
+    try:
+        tables = tomllib.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BookError(f"{path}: not valid TOML ({error}): correct it there") from error
+    wallets = tables.pop("wallet", [])
+    if tables or not isinstance(wallets, list):
+        raise BookError(f"{path}: an address book has [[wallet]] tables and nothing else")
+    entries: list[BookEntry] = []
+    errors: list[BookError] = []
+    for number, wallet in enumerate(wallets, 1):
+        try:
+            entries.append(_toml_entry(wallet, f"{path.name} wallet {number}"))
+        except HarpoonError as error:
+            errors.append(BookError(f"{path}: wallet {number}: {error}"))
+    return _some(path, entries, errors)
+
+
+def _toml_entry(wallet: object, where: str) -> BookEntry:
+    if not isinstance(wallet, dict):
+        raise BookError(f"{wallet!r} is not a table: write [[wallet]] above its keys")
+    for key, value in wallet.items():
+        if key not in _WALLET_KEYS or not isinstance(value, str):
+            raise BookError(f"key {key!r} is unknown or no string: use address, exchange and note")
+    for key in ("address", "exchange"):
+        if key not in wallet:
+            raise BookError(f"{key} is missing: add it")
+    return BookEntry(wallet["address"], wallet["exchange"], wallet.get("note", ""), where)
