@@ -1,0 +1,83 @@
+/* A set-associative table: the keyed hash picks a bucket, a bucket forgets its oldest entry. An entry
+ * is 128 bits of the id's hash and name, so that two ids are told apart for good. */
+#include "seen.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WAYS 8u
+#define ENTRIES_MAX (1u << 24)
+
+typedef struct entry {
+    uint64_t hash; /* 0: free */
+    uint64_t name; /* the id's first 8 bytes, which no hash key hides */
+} entry;
+
+typedef struct bucket {
+    entry entries[WAYS];
+} bucket;
+
+struct hp_seen {
+    bucket *buckets;
+    uint8_t *oldest; /* per bucket, the entry to forget next */
+    hp_siphash_key key;
+    uint32_t mask;
+};
+
+hp_seen *hp_seen_new(uint32_t entries, hp_siphash_key key)
+{
+    if (entries < WAYS || entries > ENTRIES_MAX || (entries & (entries - 1)))
+        return NULL;
+    uint32_t buckets = entries / WAYS;
+    hp_seen *seen = calloc(1, sizeof *seen);
+    if (!seen)
+        return NULL;
+    seen->buckets = calloc(buckets, sizeof *seen->buckets);
+    seen->oldest = calloc(buckets, 1);
+    if (!seen->buckets || !seen->oldest) {
+        hp_seen_free(seen);
+        return NULL;
+    }
+    seen->key = key;
+    seen->mask = buckets - 1;
+    return seen;
+}
+
+void hp_seen_free(hp_seen *seen)
+{
+    if (!seen)
+        return;
+    free(seen->buckets);
+    free(seen->oldest);
+    free(seen);
+}
+
+static entry entry_of(const hp_seen *seen, const uint8_t id[36])
+{
+    return (entry){hp_siphash13(seen->key, id, 36) | 1, hp_le64(id)};
+}
+
+static uint32_t bucket_of(const hp_seen *seen, entry e)
+{
+    return (uint32_t)(e.hash >> 32) & seen->mask;
+}
+
+int hp_seen_has(const hp_seen *seen, const uint8_t id[36])
+{
+    entry e = entry_of(seen, id);
+    const bucket *b = &seen->buckets[bucket_of(seen, e)];
+    for (uint32_t i = 0; i < WAYS; i++)
+        if (b->entries[i].hash == e.hash && b->entries[i].name == e.name)
+            return 1;
+    return 0;
+}
+
+void hp_seen_add(hp_seen *seen, const uint8_t id[36])
+{
+    if (hp_seen_has(seen, id))
+        return;
+    entry e = entry_of(seen, id);
+    uint32_t at = bucket_of(seen, e);
+    seen->buckets[at].entries[seen->oldest[at]] = e;
+    seen->oldest[at] = (uint8_t)((seen->oldest[at] + 1) % WAYS);
+}

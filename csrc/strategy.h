@@ -1,0 +1,33 @@
+/* What a transaction is for the exchanges it pays, and which rule applies. */
+#ifndef HP_STRATEGY_H
+#define HP_STRATEGY_H
+
+#include "harpoon.h"
+#include "seen.h"
+
+typedef struct hp_strategy {
+    const hp_book *book;
+    const hp_sha256_impl *impl;
+    hp_seen *seen;
+    int64_t min_signal_sat;
+    uint32_t sweep_inputs_min;
+    uint32_t n_rules;
+    hp_rule rules[HP_RULES_MAX];
+} hp_strategy;
+
+typedef struct hp_decision {
+    hp_signal signals[HP_SIGNALS_MAX];
+    uint32_t n_signals;
+    uint32_t unlisted;  /* exchanges that found no room in `signals` */
+    uint32_t duplicate; /* the txid or an outpoint has signalled before: no signals */
+} hp_decision;
+
+/* `tx` comes from hp_tx_parse(). */
+void hp_strategy_decide(const hp_strategy *strategy, const hp_tx *tx, hp_decision *decision);
+/* From now on this transaction, and any that spends one of its outpoints, is a duplicate. */
+void hp_strategy_remember(hp_strategy *strategy, const hp_tx *tx, const uint8_t txid[32]);
+/* The outputs that pay `exchange`, up to `cap` of them: how many were written. */
+uint32_t hp_strategy_outputs(const hp_strategy *strategy, const hp_tx *tx, uint32_t exchange,
+                             hp_paid_output *outputs, uint32_t cap);
+
+#endif

@@ -1,0 +1,110 @@
+"""One Bitcoin transaction as Python values: csrc/tx.c and csrc/script.c do the reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine._native import check, ffi, lib
+
+_IMPL = lib.hp_sha256_choose(ffi.NULL)
+
+
+@dataclass(frozen=True, slots=True)
+class TxIn:
+    """`spends` is the scriptPubKey this input spends, where it reveals it, else None."""
+
+    txid: str
+    vout: int
+    script: bytes
+    sequence: int
+    witness: tuple[bytes, ...]
+    spends: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class TxOut:
+    value_sat: int
+    script: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """txid and wtxid as they are displayed; size and vsize in (virtual) bytes (BIP-141)."""
+
+    txid: str
+    wtxid: str
+    version: int
+    lock_time: int
+    inputs: tuple[TxIn, ...]
+    outputs: tuple[TxOut, ...]
+    size: int
+    vsize: int
+
+
+def display(txid: bytes) -> str:
+    """32 bytes in internal order as the hexadecimal that explorers and nodes show."""
+    return txid[::-1].hex()
+
+
+def decode(raw: bytes) -> Transaction:
+    """`raw` is exactly one serialised transaction (BIP-144), else TxError."""
+    buffer = ffi.from_buffer(raw)
+    tx = ffi.new("hp_tx *")
+    check(lib.hp_tx_parse_exact(buffer, len(raw), tx), "decoding a transaction")
+    digest = ffi.new("uint8_t[32]")
+    lib.hp_tx_txid(tx, _IMPL, digest)
+    txid = display(bytes(digest))
+    lib.hp_tx_wtxid(tx, _IMPL, digest)
+    return Transaction(
+        txid=txid,
+        wtxid=display(bytes(digest)),
+        version=tx.version,
+        lock_time=tx.lock_time,
+        inputs=_inputs(tx),
+        outputs=_outputs(tx),
+        size=tx.size,
+        vsize=(3 * lib.hp_tx_base_size(tx) + tx.size + 3) // 4,
+    )
+
+
+def _inputs(tx: object) -> tuple[TxIn, ...]:
+    it, txin = ffi.new("hp_tx_iter *"), ffi.new("hp_txin *")
+    script, spend = ffi.new("uint8_t[]", lib.HP_SCRIPT_MAX), ffi.new("int *")
+    inputs = []
+    while lib.hp_tx_next_input(tx, it, txin):
+        outpoint = bytes(ffi.buffer(txin.outpoint, 36))
+        length = lib.hp_txin_spends(txin, _IMPL, script, spend)
+        inputs.append(
+            TxIn(
+                txid=display(outpoint[:32]),
+                vout=int.from_bytes(outpoint[32:], "little"),
+                script=bytes(ffi.buffer(txin.script, txin.script_len)),
+                sequence=txin.sequence,
+                witness=_witness(
+                    bytes(ffi.buffer(txin.witness, txin.witness_len)), txin.witness_items
+                ),
+                spends=bytes(ffi.buffer(script, length)) if length else None,
+            )
+        )
+    return tuple(inputs)
+
+
+def _outputs(tx: object) -> tuple[TxOut, ...]:
+    it, txout = ffi.new("hp_tx_iter *"), ffi.new("hp_txout *")
+    outputs = []
+    while lib.hp_tx_next_output(tx, it, txout):
+        script = bytes(ffi.buffer(txout.script, txout.script_len))
+        outputs.append(TxOut(txout.value_sat, script))
+    return tuple(outputs)
+
+
+def _witness(data: bytes, items: int) -> tuple[bytes, ...]:
+    """Split what the C walk has checked: each item behind its CompactSize length."""
+    found, at = [], 0
+    for _ in range(items):
+        width = {0xFD: 2, 0xFE: 4}.get(data[at], 0)
+        length = int.from_bytes(data[at + 1 : at + 1 + width], "little") if width else data[at]
+        at += 1 + width
+        found.append(data[at : at + length])
+        at += length
+    return tuple(found)
