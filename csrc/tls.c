@@ -1,0 +1,261 @@
+/* tls.c: OpenSSL over memory. The session moves the ciphertext; nothing here touches a socket. */
+#include "tls.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+/* More than any record adds to its plaintext. */
+#define RECORD_OVERHEAD (SSL3_RT_HEADER_LENGTH + SSL3_RT_MAX_ENCRYPTED_OVERHEAD)
+#define HOST_LEN_MAX 255
+
+/* ---- the BIO: OpenSSL's side of the two buffers ---------------------------------------------- */
+
+static int bio_read(BIO *bio, char *out, size_t cap, size_t *done)
+{
+    hp_tls *tls = BIO_get_data(bio);
+    size_t len = tls->input_end - tls->input_at;
+    BIO_clear_retry_flags(bio);
+    if (len == 0) {
+        BIO_set_retry_read(bio);
+        return 0;
+    }
+    *done = len < cap ? len : cap;
+    memcpy(out, tls->input + tls->input_at, *done);
+    tls->input_at += *done;
+    return 1;
+}
+
+static int bio_write(BIO *bio, const char *data, size_t len, size_t *done)
+{
+    hp_tls *tls = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (len > HP_TLS_OUTPUT_BYTES - tls->output_end) {
+        BIO_set_retry_write(bio);
+        return 0;
+    }
+    memcpy(tls->output + tls->output_end, data, len);
+    tls->output_end += len;
+    *done = len;
+    return 1;
+}
+
+static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
+{
+    (void)bio, (void)number, (void)pointer;
+    return command == BIO_CTRL_FLUSH; /* the only one OpenSSL needs an answer to */
+}
+
+/* The method belongs to one connection, so that there is no global one. It takes no index of
+ * BIO_get_new_index(): those run out after some 120 reconnects. */
+static BIO_METHOD *new_method(void)
+{
+    BIO_METHOD *method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "harpoon");
+    if (method && BIO_meth_set_read_ex(method, bio_read) &&
+        BIO_meth_set_write_ex(method, bio_write) && BIO_meth_set_ctrl(method, bio_ctrl))
+        return method;
+    BIO_meth_free(method);
+    return NULL;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+hp_tls *hp_tls_over(SSL_CTX *ctx)
+{
+    hp_tls *tls = calloc(1, sizeof *tls);
+    if (!tls) {
+        SSL_CTX_free(ctx);
+        return NULL;
+    }
+    tls->ctx = ctx;
+    tls->reason = "";
+    tls->method = new_method();
+    tls->ssl = ctx ? SSL_new(ctx) : NULL;
+    BIO *bio = tls->method ? BIO_new(tls->method) : NULL;
+    if (!tls->ssl || !bio) {
+        BIO_free(bio);
+        hp_tls_free(tls);
+        return NULL;
+    }
+    BIO_set_data(bio, tls);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(tls->ssl, bio, bio); /* takes it over */
+    return tls;
+}
+
+void hp_tls_free(hp_tls *tls)
+{
+    if (!tls)
+        return;
+    SSL_free(tls->ssl);
+    SSL_CTX_free(tls->ctx);
+    BIO_meth_free(tls->method);
+    free(tls);
+}
+
+static SSL_CTX *client_ctx(const char *ca_file, int *error)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    *error = -HP_ETLS;
+    if (!ctx || !SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION))
+        goto fail;
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    *error = -HP_ETLS_CA;
+    if (!(ca_file ? SSL_CTX_load_verify_file(ctx, ca_file) : SSL_CTX_set_default_verify_paths(ctx)))
+        goto fail;
+    *error = 0;
+    return ctx;
+fail:
+    SSL_CTX_free(ctx);
+    return NULL;
+}
+
+/* RFC 9525 6.3: a wildcard is a whole label, and the subject's common name is no host name. */
+static int expect_host(SSL *ssl, const char *host)
+{
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+                                               X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    if (X509_VERIFY_PARAM_set1_ip_asc(param, host)) /* RFC 6066 3: no SNI for an address */
+        return 1;
+    return SSL_set1_host(ssl, host) && SSL_set_tlsext_host_name(ssl, host);
+}
+
+hp_tls *hp_tls_new(const char *host, const char *ca_file, int *error)
+{
+    /* A leading dot would make OpenSSL accept any host of the domain. */
+    if (host[0] == '\0' || host[0] == '.' || strlen(host) > HOST_LEN_MAX) {
+        *error = -EINVAL;
+        return NULL;
+    }
+    SSL_CTX *ctx = client_ctx(ca_file, error);
+    hp_tls *tls = ctx ? hp_tls_over(ctx) : NULL;
+    if (tls && expect_host(tls->ssl, host)) {
+        SSL_set_connect_state(tls->ssl);
+    } else if (ctx) {
+        hp_tls_free(tls);
+        tls = NULL;
+        *error = -ENOMEM;
+    }
+    ERR_clear_error();
+    return tls;
+}
+
+/* ---- ciphertext ------------------------------------------------------------------------------ */
+
+int hp_tls_input(hp_tls *tls, const uint8_t *data, size_t len)
+{
+    size_t waiting = tls->input_end - tls->input_at;
+    if (len > HP_TLS_INPUT_BYTES - waiting)
+        return -ENOSPC;
+    if (len > HP_TLS_INPUT_BYTES - tls->input_end || waiting == 0) {
+        memmove(tls->input, tls->input + tls->input_at, waiting);
+        tls->input_at = 0;
+        tls->input_end = waiting;
+    }
+    memcpy(tls->input + tls->input_end, data, len);
+    tls->input_end += len;
+    return (int)len;
+}
+
+int hp_tls_output(hp_tls *tls, const uint8_t **data)
+{
+    *data = tls->output + tls->output_at;
+    return (int)(tls->output_end - tls->output_at);
+}
+
+/* What waits is never moved: a send in flight may be reading it. */
+void hp_tls_sent(hp_tls *tls, size_t len)
+{
+    size_t waiting = tls->output_end - tls->output_at;
+    tls->output_at += len < waiting ? len : waiting;
+    if (tls->output_at == tls->output_end)
+        tls->output_at = tls->output_end = 0;
+}
+
+/* ---- TLS ------------------------------------------------------------------------------------- */
+
+/* Why OpenSSL did not do what was asked: 0 when it only lacks bytes (or room for them). Its error
+ * queue is the thread's, so it is emptied before and after. */
+static int explain(hp_tls *tls, int rc)
+{
+    int error = SSL_get_error(tls->ssl, rc);
+    int code = -HP_ETLS;
+    long verdict = SSL_get_verify_result(tls->ssl);
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+        code = 0;
+    } else if (error == SSL_ERROR_ZERO_RETURN) {
+        code = -HP_ETLS_CLOSED;
+        tls->reason = SSL_alert_desc_string_long(SSL3_AD_CLOSE_NOTIFY);
+    } else if (verdict != X509_V_OK) {
+        code = -HP_ETLS_CERT;
+        tls->reason = X509_verify_cert_error_string(verdict);
+    } else {
+        const char *words = ERR_reason_error_string(ERR_peek_error());
+        tls->reason = words ? words : "OpenSSL gives no reason";
+    }
+    ERR_clear_error();
+    return code;
+}
+
+static void begin(hp_tls *tls)
+{
+    tls->reason = "";
+    ERR_clear_error();
+}
+
+int hp_tls_handshake(hp_tls *tls)
+{
+    begin(tls);
+    int rc = SSL_do_handshake(tls->ssl);
+    return rc == 1 ? 1 : explain(tls, rc);
+}
+
+int hp_tls_read(hp_tls *tls, uint8_t *out, size_t cap)
+{
+    size_t n;
+    begin(tls);
+    int rc = SSL_read_ex(tls->ssl, out, cap < INT_MAX ? cap : INT_MAX, &n);
+    return rc == 1 ? (int)n : explain(tls, rc);
+}
+
+int hp_tls_seal(hp_tls *tls, const uint8_t *data, size_t len)
+{
+    size_t room = HP_TLS_OUTPUT_BYTES - tls->output_end, n;
+    begin(tls);
+    if (!SSL_is_init_finished(tls->ssl))
+        return -HP_ENOT_READY;
+    /* The records, and one more: the answer to a KeyUpdate goes first (RFC 8446 4.6.3). OpenSSL
+     * would want half-written records written again, so there has to be room for all. */
+    if (len > room || len + (len / SSL3_RT_MAX_PLAIN_LENGTH + 2) * RECORD_OVERHEAD > room)
+        return -ENOSPC;
+    int rc = SSL_write_ex(tls->ssl, data, len, &n);
+    return rc == 1 ? (int)n : explain(tls, rc);
+}
+
+void hp_tls_close(hp_tls *tls)
+{
+    begin(tls);
+    if (!(SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN)) /* the second call would read */
+        SSL_shutdown(tls->ssl);
+    ERR_clear_error();
+}
+
+const char *hp_tls_reason(const hp_tls *tls)
+{
+    return tls->reason;
+}
+
+const char *hp_tls_cipher(hp_tls *tls)
+{
+    if (SSL_is_init_finished(tls->ssl))
+        snprintf(tls->cipher, sizeof tls->cipher, "%s %s", SSL_get_version(tls->ssl),
+                 SSL_get_cipher_name(tls->ssl));
+    return tls->cipher;
+}
