@@ -138,8 +138,6 @@ static void witness_ends(const hp_txin *in, bytes *first, bytes *last)
  * version. Neither byte can start a P2WSH script that succeeds. */
 static int is_taproot_end(bytes last)
 {
-    if (last.len == 0)
-        return 0;
     int control_block = last.len >= 33 && (last.len - 33) % 32 == 0;
     return last.data[0] == 0x50 || (control_block && (last.data[0] & 0xfe) == 0xc0);
 }
@@ -149,15 +147,9 @@ static int spends_native_segwit(const hp_txin *in, const hp_sha256_impl *impl, u
 {
     bytes first = {NULL, 0};
     bytes last = {NULL, 0};
-    if (in->witness_items < 2) {
-        if (in->witness_items == 0)
-            return 0;
-        witness_ends(in, &first, &last);
-        if (last.len == 64 || last.len == 65 || last.len == 0)
-            return 0; /* a lone Schnorr signature: taproot key path */
-    } else {
-        witness_ends(in, &first, &last);
-    }
+    witness_ends(in, &first, &last);
+    if (in->witness_items == 1 && (last.len == 64 || last.len == 65))
+        return 0; /* a lone Schnorr signature: taproot key path */
     if (in->witness_items == 2 && last.len == 33 && is_public_key(last) &&
         may_be_signature(first)) {
         *spend = HP_SPEND_P2WPKH;

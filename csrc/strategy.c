@@ -6,13 +6,21 @@
 
 #include <string.h>
 
+static void count_unlisted(hp_decision *d, uint32_t exchange)
+{
+    if (d->unlisted == 0)
+        memset(d->is_unlisted, 0, sizeof d->is_unlisted);
+    d->unlisted += !d->is_unlisted[exchange];
+    d->is_unlisted[exchange] = 1;
+}
+
 static hp_signal *signal_for(hp_decision *d, uint32_t exchange)
 {
     for (uint32_t i = 0; i < d->n_signals; i++)
         if (d->signals[i].exchange == exchange)
             return &d->signals[i];
     if (d->n_signals == HP_SIGNALS_MAX) {
-        d->unlisted++;
+        count_unlisted(d, exchange);
         return NULL;
     }
     hp_signal *s = &d->signals[d->n_signals++];
@@ -145,6 +153,7 @@ void hp_strategy_decide(const hp_strategy *strategy, const hp_tx *tx, hp_decisio
     d->duplicate = is_duplicate(strategy, tx, txid);
     if (d->duplicate) {
         d->n_signals = 0;
+        d->unlisted = 0;
         return;
     }
     for (uint32_t i = 0; i < kept; i++) {

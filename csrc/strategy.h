@@ -20,6 +20,7 @@ typedef struct hp_decision {
     uint32_t n_signals;
     uint32_t unlisted;  /* exchanges that found no room in `signals` */
     uint32_t duplicate; /* the txid or an outpoint has signalled before: no signals */
+    uint8_t is_unlisted[HP_EXCHANGES_MAX]; /* valid while `unlisted` is not 0 */
 } hp_decision;
 
 /* `tx` comes from hp_tx_parse(). */

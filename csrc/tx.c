@@ -140,11 +140,13 @@ static int walk(cursor *c, hp_tx *tx)
     if (rc < 0)
         return rc;
     tx->version = hp_le32(c->raw);
-    int segwit = c->end - c->at >= 2 && c->raw[c->at] == 0; /* no inputs: the BIP-144 marker */
+    int segwit = c->at < c->end && c->raw[c->at] == 0; /* no inputs: the BIP-144 marker */
     if (segwit) {
-        if (c->raw[c->at + 1] != 1)
-            return c->raw[c->at + 1] == 0 ? -HP_ETX_NO_INPUTS : -HP_ETX_FLAG;
-        c->at += 2;
+        if ((rc = skip(c, 2)) < 0)
+            return rc;
+        uint8_t flag = c->raw[c->at - 1];
+        if (flag != 1)
+            return flag == 0 ? -HP_ETX_NO_INPUTS : -HP_ETX_FLAG;
     }
     if ((rc = walk_inputs(c, tx)) < 0 || (rc = walk_outputs(c, tx)) < 0)
         return rc;

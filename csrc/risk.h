@@ -1,0 +1,20 @@
+/* The gate every order passes: each limit says no by its own code. */
+#ifndef HP_RISK_H
+#define HP_RISK_H
+
+#include "harpoon.h"
+
+#include <stdatomic.h>
+
+typedef struct hp_risk {
+    uint64_t max_orders;
+    int64_t cooldown_ns;
+    uint64_t orders; /* allowed so far, dry ones too: dry-run shows what live would do */
+    int64_t last_ns[HP_RULES_MAX]; /* per rule, when it last fired; 0 never */
+    atomic_int killed;
+} hp_risk;
+
+/* enum hp_verdict; HP_ALLOWED counts the order and starts the rule's cooldown. */
+int hp_risk_check(hp_risk *risk, uint32_t rule, int session_ready, int in_block, int64_t now_ns);
+
+#endif

@@ -1,0 +1,39 @@
+/* One venue connection: TCP through the ring, TLS over memory, WebSocket frames. */
+#ifndef HP_SESSION_H
+#define HP_SESSION_H
+
+#include "ring.h"
+
+#define HP_FRAME_BYTES_MAX 8192 /* the longest text we send, with its header */
+
+/* Called for every whole text message. */
+typedef void (*hp_on_text)(void *context, const uint8_t *text, size_t len);
+
+typedef struct hp_session hp_session;
+
+/* NULL when memory is short. `ring`, `stats` and `context` must outlive the session. */
+hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_bytes_max,
+                           uint64_t send_timeout_ns, hp_on_text on_text, void *context);
+void hp_session_free(hp_session *session);
+
+/* Connect, TLS, upgrade: 0 when open, else the error with hp_session_reason(). */
+int hp_session_connect(hp_session *session, const hp_venue_address *venue);
+int hp_session_is_open(const hp_session *session);
+/* Read, answer, deliver; wait up to timeout_ns for something. An error has closed the session. */
+int hp_session_poll(hp_session *session, int64_t timeout_ns);
+/* Frame, seal and send a text message: 0, or the error that closed the session. */
+int hp_session_send_text(hp_session *session, const uint8_t *text, size_t len);
+/* Close frame, wait shortly for the peer's, close_notify. */
+void hp_session_close(hp_session *session);
+
+/* The same as hp_session_send_text() in three steps, so that each can be timed and so that dry-run
+ * can stop before the last. The masked frame lies in the session: its length, or an error. */
+int hp_session_frame(hp_session *session, int opcode, const uint8_t *payload, size_t len,
+                     const uint8_t **frame);
+int hp_session_seal(hp_session *session, const uint8_t *frame, size_t len);
+int hp_session_flush(hp_session *session);
+
+const char *hp_session_reason(const hp_session *session);
+const char *hp_session_cipher(hp_session *session);
+
+#endif

@@ -1,0 +1,143 @@
+"""Binance Spot over its WebSocket API (binance-spot-api-docs, web-socket-api.md): what an order
+looks like on the wire, and what a reply means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from engine._native import lib
+
+CLIENT_ID_SLOT = "c" * lib.HP_CLIENT_ID_LEN
+TIMESTAMP_SLOT = "1" * lib.HP_TIMESTAMP_LEN
+SIGNATURE_SLOT = "s" * lib.HP_SIGNATURE_LEN
+
+# errors.md: the order may have been executed although the reply is an error.
+OUTCOME_UNKNOWN_CODES = frozenset({-1006, -1007})
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSpec:
+    """An order as a rule asks for it. Quantity and price are decimal strings, sent as they are."""
+
+    symbol: str
+    side: str
+    type: str
+    quantity: str
+    price: str | None = None
+    time_in_force: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTemplate:
+    """The string to sign and the JSON to send, with the offsets of the slots the C side patches."""
+
+    payload: bytes
+    body: bytes
+    payload_client_id_at: int
+    payload_timestamp_at: int
+    body_request_id_at: int
+    body_client_id_at: int
+    body_timestamp_at: int
+    body_signature_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response (heading "Response format"): `status` is HTTP-like, `code` and `message` are of
+    its error, `retry_after_ms` an epoch time."""
+
+    id: str
+    status: int
+    result: dict[str, Any]
+    code: int | None = None
+    message: str = ""
+    retry_after_ms: int | None = None
+
+
+def order_params(spec: OrderSpec, api_key: str, recv_window_ms: int) -> dict[str, str | int]:
+    """Every parameter of `order.place` but the signature, with the slots still in it."""
+    params: dict[str, str | int] = {
+        "symbol": spec.symbol,
+        "side": spec.side,
+        "type": spec.type,
+        "quantity": spec.quantity,
+        "newClientOrderId": CLIENT_ID_SLOT,
+        "newOrderRespType": "ACK",
+        "recvWindow": recv_window_ms,
+        "timestamp": int(TIMESTAMP_SLOT),
+        "apiKey": api_key,
+    }
+    if spec.price is not None:
+        params["price"] = spec.price
+    if spec.time_in_force is not None:
+        params["timeInForce"] = spec.time_in_force
+    return params
+
+
+def signature_payload(params: dict[str, str | int]) -> str:
+    """Heading "SIGNED request example (HMAC)", step 1: `name=value`, sorted, joined by &."""
+    return "&".join(f"{name}={params[name]}" for name in sorted(params))
+
+
+def order_template(spec: OrderSpec, api_key: str, recv_window_ms: int) -> OrderTemplate:
+    """The template of one rule's order."""
+    params = order_params(spec, api_key, recv_window_ms)
+    payload = signature_payload(params)
+    body = json.dumps(
+        {
+            "id": CLIENT_ID_SLOT,
+            "method": "order.place",
+            "params": {**params, "signature": SIGNATURE_SLOT},
+        },
+        separators=(",", ":"),
+    )
+    return OrderTemplate(
+        payload=payload.encode(),
+        body=body.encode(),
+        payload_client_id_at=payload.index("newClientOrderId=") + len("newClientOrderId="),
+        payload_timestamp_at=payload.index("&timestamp=") + len("&timestamp="),
+        body_request_id_at=body.index(CLIENT_ID_SLOT),
+        body_client_id_at=body.index('"newClientOrderId":"') + len('"newClientOrderId":"'),
+        body_timestamp_at=body.index('"timestamp":') + len('"timestamp":'),
+        body_signature_at=body.rindex(SIGNATURE_SLOT),
+    )
+
+
+def time_request(request_id: str) -> bytes:
+    """Heading "Check server time"."""
+    return json.dumps({"id": request_id, "method": "time"}, separators=(",", ":")).encode()
+
+
+def parse_reply(text: bytes) -> Reply | None:
+    """A response; None for anything else (an event, or not what the documents describe)."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or type(message.get("status")) is not int:
+        return None
+    result, error = message.get("result"), message.get("error")
+    result = result if isinstance(result, dict) else {}
+    error = error if isinstance(error, dict) else {}
+    data = error.get("data")
+    retry_after = data.get("retryAfter") if isinstance(data, dict) else None
+    return Reply(
+        id=str(message.get("id")),
+        status=message["status"],
+        result=result,
+        code=error["code"] if type(error.get("code")) is int else None,
+        message=str(error.get("msg", "")),
+        retry_after_ms=retry_after if type(retry_after) is int else None,
+    )
+
+
+def order_status(reply: Reply) -> str:
+    """`acked`, `rejected`, or `unknown` where the order may have been executed all the same
+    (headings "Status codes" and, in errors.md, -1006 and -1007)."""
+    if reply.status == 200:
+        return "acked"
+    if reply.status >= 500 or reply.code in OUTCOME_UNKNOWN_CODES:
+        return "unknown"
+    return "rejected"
