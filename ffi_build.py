@@ -42,8 +42,8 @@ def cdef_text(header: str) -> str:
 
 
 def sources(folder: Path, pattern: str) -> list[str]:
-    """Its files, relative to ROOT as setuptools wants them."""
-    return sorted(str(path.relative_to(ROOT)) for path in folder.glob(pattern))
+    """Its files, relative to ROOT as setuptools wants them. CFFI's generated ones begin with _."""
+    return sorted(str(path.relative_to(ROOT)) for path in folder.glob(f"[!_]{pattern}"))
 
 
 def missing(what: str, package: str) -> str:
@@ -85,7 +85,7 @@ def pkg_config(flag: str) -> list[str]:
 def interface(
     module: str, header: Path, compile_args: Sequence[str] = (), link_args: Sequence[str] = ()
 ) -> FFI:
-    """The extension `module`: the C files beside `header`, behind its declarations."""
+    """The extension `module`: the C files of `header`'s folder, behind its declarations."""
     sanitize = os.environ.get("HARPOON_SANITIZE")
     sanitizers = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"] if sanitize else []
     # Python's own flags come first; they have -fwrapv, which hides overflows from the sanitizer.
