@@ -269,15 +269,15 @@ typedef struct hp_ws_frame {
     uint8_t fin;
 } hp_ws_frame;
 
-/* Client's upgrade request (RFC 6455 4.1) into `out`: its length, or -ENOSPC. `key` is 16 random
- * bytes. */
+/* Client's upgrade request (RFC 6455 4.1) into `out`, with a NUL behind it: its length, -ENOSPC, or
+ * -EINVAL for a host or path with a character that has no place there. `key` is 16 random bytes. */
 int hp_ws_request(char *out, size_t cap, const char *host, const char *path,
                   const uint8_t key[16]);
 /* The server's answer: n > 0 bytes consumed, 0 need more, -HP_EWS_UPGRADE or -HP_EWS_ACCEPT.
  * *status is the HTTP status once the first line is whole, else 0. */
 int hp_ws_response(const uint8_t *buf, size_t len, const uint8_t key[16], int *status);
 /* One whole frame from a server: n > 0 bytes consumed, 0 need more, -HP_EWS_...
- * `payload_max` bounds the payload, so that a length alone can be refused. */
+ * `payload_max` bounds a data frame's payload, so that a length alone can be refused. */
 int64_t hp_ws_parse(const uint8_t *buf, size_t len, uint64_t payload_max, hp_ws_frame *frame);
 /* Header of a masked client frame: its length in bytes (6, 8 or 14). */
 int hp_ws_header(uint8_t out[14], int opcode, uint64_t payload_len, const uint8_t mask[4]);
@@ -288,20 +288,22 @@ int hp_utf8_valid(const uint8_t *data, size_t len);
 typedef struct hp_tls hp_tls; /* a TLS client over memory: it never touches a socket */
 
 /* `host` is verified in the certificate and sent as SNI (an IP address: verified, not sent).
- * `ca_file` NULL: the system's trust store. NULL on failure with *error set. */
+ * `ca_file` NULL: the system's trust store. NULL on failure with *error set: -HP_ETLS_CA, -EINVAL for
+ * what cannot be a host, -ENOMEM. */
 hp_tls *hp_tls_new(const char *host, const char *ca_file, int *error);
 void hp_tls_free(hp_tls *tls);
 /* Ciphertext from the peer: bytes taken (all of them), or -ENOSPC. */
 int hp_tls_input(hp_tls *tls, const uint8_t *data, size_t len);
 /* Ciphertext for the peer: *data points at what waits, its length is returned; hp_tls_sent() drops
- * that many bytes. */
+ * that many bytes. Sealing more does not move what waits. */
 int hp_tls_output(hp_tls *tls, const uint8_t **data);
 void hp_tls_sent(hp_tls *tls, size_t len);
 /* 1 done, 0 more bytes needed, -HP_ETLS... */
 int hp_tls_handshake(hp_tls *tls);
 /* Plaintext from the peer into `out`: n > 0, 0 nothing yet, -HP_ETLS..., -HP_ETLS_CLOSED. */
 int hp_tls_read(hp_tls *tls, uint8_t *out, size_t cap);
-/* Seal `len` bytes of plaintext behind what waits in the output: len, or -HP_ETLS..., -ENOSPC. */
+/* Seal `len` bytes of plaintext behind what waits in the output: len, or -HP_ETLS..., -ENOSPC,
+ * -HP_ENOT_READY before the handshake is done. */
 int hp_tls_seal(hp_tls *tls, const uint8_t *data, size_t len);
 /* close_notify behind what waits in the output. */
 void hp_tls_close(hp_tls *tls);
@@ -416,7 +418,8 @@ int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
 int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
 /* One raw transaction from the feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
 int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
-/* Read what the venue sent, answer pings; wait up to timeout_ns when nothing is there.
+/* Read what the venue sent, answer pings; wait up to timeout_ns when nothing is there. Then rehearse
+ * an order up to the send, which keeps it warm: call this often, above all when idle.
  * 0, or the error that ended the session (HP_EVENT_CLOSED follows). */
 int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);
 /* Send a text message that is not an order (time, status). */

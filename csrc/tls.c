@@ -116,7 +116,7 @@ fail:
     return NULL;
 }
 
-/* RFC 9525 6.3: a wildcard is a whole label, and the subject's common name is no host name. */
+/* RFC 9525: a wildcard is a whole label (6.3), and the subject's common name is no host name. */
 static int expect_host(SSL *ssl, const char *host)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
@@ -235,8 +235,10 @@ int hp_tls_seal(hp_tls *tls, const uint8_t *data, size_t len)
      * would want half-written records written again, so there has to be room for all. */
     if (len > room || len + (len / SSL3_RT_MAX_PLAIN_LENGTH + 2) * RECORD_OVERHEAD > room)
         return -ENOSPC;
-    int rc = SSL_write_ex(tls->ssl, data, len, &n);
-    return rc == 1 ? (int)n : explain(tls, rc);
+    if (SSL_write_ex(tls->ssl, data, len, &n) == 1)
+        return (int)n;
+    int rc = explain(tls, 0);
+    return rc < 0 ? rc : -HP_ETLS;
 }
 
 void hp_tls_close(hp_tls *tls)

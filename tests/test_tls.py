@@ -295,7 +295,6 @@ def connected(server: Server, ca: Identity, host: str = HOST) -> Client:
 
 @pytest.fixture
 def pair(ca: Identity, leaf: Identity) -> Pair:
-    """A connected client and its server."""
     server = PythonServer(leaf)
     return connected(server, ca), server
 
@@ -322,8 +321,7 @@ def test_data_in_both_directions_however_it_is_cut(
     client, server = Client(ca.pem), kind(leaf, version)
     assert client.cipher == ""
     shake_hands(client, server, size)
-    assert client.cipher.split()[0] == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
-    assert len(client.cipher.split()) == 2
+    assert client.cipher.startswith({771: "TLSv1.2 ", 772: "TLSv1.3 "}[version])
     assert client.reason == ""
     for length in (1, 600, 16384, 16385, 40000):
         message = bytes(i * 7 % 251 for i in range(length))
@@ -347,13 +345,13 @@ def test_several_records_wait_in_order(pair: Pair) -> None:
     client.seal(b"two ")
     client.seal(b"")
     assert client.waiting().startswith(first)
-    assert len(client.waiting()) > len(first)
 
     lib.hp_tls_sent(client.tls, 3)  # the socket took only some
     server.feed(first[:3])
     client.seal(b"three")
     server.feed(client.drain())
     assert server.read() == b"one two three"
+    lib.hp_tls_sent(client.tls, PLENTY)
     assert client.waiting() == b""
 
 
@@ -499,6 +497,8 @@ def test_close_notify_of_the_server(
     for _ in range(2):
         with refuses(lib.HP_ETLS_CLOSED, "close notify"):
             client.read_record()
+    client.seal(b"bye")  # that direction is still open
+    assert client.reason == ""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -514,8 +514,8 @@ def test_our_close_notify(version: ssl.TLSVersion, ca: Identity, leaf: Identity)
     with refuses(lib.HP_ETLS, "shutdown"):
         client.seal(b"more")
     server.write(b"still talking")
-    client.close()
     client.feed(server.drain())
+    client.close()
     assert client.read() == b"still talking"
     assert client.waiting() == b""
 
