@@ -101,7 +101,8 @@ def interface(
         include_dirs=[str(folder.relative_to(ROOT))],
         depends=["ffi_build.py", *sources(folder, "*.h")],
         extra_compile_args=[*flags, *sanitizers, *compile_args],
-        extra_link_args=[*link_args, *sanitizers],
+        # Bound at load time: the first order must not pay for looking symbols up.
+        extra_link_args=["-Wl,-z,relro,-z,now", *link_args, *sanitizers],
     )
     return ffi
 

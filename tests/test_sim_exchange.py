@@ -720,7 +720,7 @@ def process(*flags: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]
             assert child.stdout is not None
             yield child, json.loads(child.stdout.readline())
         finally:
-            child.kill()
+            child.terminate()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])

@@ -37,7 +37,7 @@ fuzz = settings(deadline=None, max_examples=200)
 class GuardedRoom:
     """Bytes put here end where an unreadable page begins."""
 
-    ROOM = 64 * mmap.PAGESIZE
+    ROOM = 80 * mmap.PAGESIZE
 
     def __init__(self) -> None:
         self._map = mmap.mmap(-1, self.ROOM + mmap.PAGESIZE)

@@ -23,7 +23,6 @@ import signal
 import ssl
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from engine.errors import ConfigError, HarpoonError
+from engine.processes import at_stdin_eof
 from engine.sim import authority
 from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
 
@@ -234,7 +234,7 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, told.set)
     if args.stop_on_stdin_eof:
-        threading.Thread(target=_tell_at_stdin_eof, args=(loop, told), daemon=True).start()
+        at_stdin_eof(lambda: _tell(loop, told))
     sim = ExchangeSim(
         ws_port=args.ws_port,
         ca_out=args.ca_out,
@@ -257,11 +257,7 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
         await told.wait()
 
 
-def _tell_at_stdin_eof(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
-    """A thread, because epoll refuses a stdin that is a regular file or /dev/null."""
-    with contextlib.suppress(OSError):  # a closed stdin is at its end, too
-        while os.read(0, 4096):
-            pass
+def _tell(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
     with contextlib.suppress(RuntimeError):  # the loop has ended before
         loop.call_soon_threadsafe(told.set)
 

@@ -1,0 +1,225 @@
+"""The whole path on loopback: a node, an exchange and the engine, each its own process. The exit
+status is 0 only when the exchange's ledger and our orders are the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from engine import report
+from engine.errors import HarpoonError
+from engine.processes import Children
+from engine.report import Record
+from engine.scan import btc_argument, write_json
+
+START_S = 20.0
+SETTLE_S = 0.3  # a subscription reaches a PUB socket a moment after its connection
+DRAIN_S = 20.0
+ORDER = {"side": "SELL", "symbol": "BTCUSDT", "type": "MARKET", "quantity": "0.00100"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--blocks",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="replay raw block files instead of synthetic transactions",
+    )
+    parser.add_argument(
+        "--book",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CSV",
+        help="an address book beside the shipped one; repeatable",
+    )
+    parser.add_argument(
+        "--rate", type=int, default=500, metavar="N", help="transactions per second (default 500)"
+    )
+    parser.add_argument(
+        "--count", type=int, default=2500, metavar="N", help="synthetic transactions (default 2500)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the synthetic ones")
+    parser.add_argument(
+        "--min-btc",
+        type=btc_argument,
+        default="1",
+        metavar="X",
+        help="smallest deposit that makes an order (default 1)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    console = report.open_console()
+    with tempfile.TemporaryDirectory(prefix="harpoon-demo-") as name, Children() as children:
+        outcome = _play(options, Path(name), children, console)
+    rows = compare(outcome["orders"], outcome["ledger"])
+    _print_tables(console, outcome, rows)
+    if options.json:
+        write_json(options.json, outcome)
+    wrong = [row for row in rows if not report.agree(row[1], row[2])]
+    if wrong:
+        console.print(f"[red]{len(wrong)} orders differ from the exchange's ledger[/]")
+    return 1 if wrong or not outcome["complete"] else 0
+
+
+def compare(
+    orders: Sequence[Record], ledger: Sequence[Record]
+) -> list[tuple[str, Record | None, Record | None]]:
+    """Our orders and the exchange's, joined by client order id; whoever lacks one has None."""
+    ours = {order["client_id"]: order for order in orders}
+    theirs = {entry["client_id"]: entry for entry in ledger}
+    return [(key, ours.get(key), theirs.get(key)) for key in dict.fromkeys([*ours, *theirs])]
+
+
+def _play(
+    options: argparse.Namespace, folder: Path, children: Children, console: Console
+) -> dict[str, Any]:
+    ledger = folder / "ledger.jsonl"
+    exchange = _start_exchange(children, folder, ledger)
+    node = _start_node(children, folder, options)
+    books = [*options.book, *([Path(node["book"])] if node["book"] else [])]
+    config = folder / "harpoon.toml"
+    config.write_text(_config(node["endpoint"], exchange, books, options.min_btc))
+    environ = {
+        **os.environ,
+        "HARPOON_API_KEY": exchange["api_key"],
+        "HARPOON_API_SECRET": exchange["api_secret"],
+    }
+    children.start(
+        "engine",
+        ["run", "--config", str(config), "--live", "--json-lines", "--stop-on-stdin-eof"],
+        environ,
+    )
+    played = _Play(console, node["transactions"])
+    played.follow(children)
+    return {
+        "signals": played.signals,
+        "orders": played.summary["orders"],
+        "refused": played.summary["refused"],
+        "ledger": [json.loads(line) for line in ledger.read_text().splitlines()],
+        "latency_ns": played.summary["latency_ns"],
+        "stats": played.summary["stats"],
+        "planted": node["planted"],
+        "transactions": node["transactions"],
+        "complete": played.complete,
+        "machine": played.summary["machine"],
+    }
+
+
+def _start_exchange(children: Children, folder: Path, ledger: Path) -> Record:
+    arguments = ["--ca-out", str(folder / "ca.pem"), "--ledger", str(ledger), "--stop-on-stdin-eof"]
+    children.start("exchange", ["sim", "exchange", *arguments], os.environ)
+    return children.first_line("exchange", START_S)
+
+
+def _start_node(children: Children, folder: Path, options: argparse.Namespace) -> Record:
+    arguments = ["--start-on-stdin", "--rate", str(options.rate)]
+    if options.blocks:
+        arguments += ["--blocks", *map(str, options.blocks)]
+    else:
+        whales = {"deposits": 50, "change-backs": 125, "sweeps": 125}  # one in so many
+        arguments += ["--seed", str(options.seed), "--count", str(options.count)]
+        for name, one_in in whales.items():
+            arguments += [f"--{name}", str(max(1, options.count // one_in))]
+        arguments += ["--book-out", str(folder / "synthetic.csv")]
+    children.start("node", ["sim", "node", *arguments], os.environ)
+    return children.first_line("node", START_S)
+
+
+def _config(endpoint: str, exchange: Record, books: Sequence[Path], min_sat: int) -> str:
+    files = [str(book.resolve()) for book in books]
+    return f"""
+[engine]
+mode = "live"
+[feed]
+endpoint = {json.dumps(endpoint)}
+[book]
+files = {json.dumps(files)}
+[venue]
+url = {json.dumps(exchange["ws_url"])}
+ca_file = {json.dumps(exchange["ca_file"])}
+[risk]
+max_orders = 10000
+cooldown_s = 0
+[[rule]]
+name = "whale deposit"
+kinds = ["deposit"]
+min_btc = {json.dumps(report.btc(min_sat).replace(",", ""))}
+side = "{ORDER["side"]}"
+symbol = "{ORDER["symbol"]}"
+type = "{ORDER["type"]}"
+quantity = "{ORDER["quantity"]}"
+"""
+
+
+class _Play:
+    """Follows the three processes until everything published has been handled."""
+
+    def __init__(self, console: Console, transactions: int) -> None:
+        self._console = console
+        self._transactions = transactions
+        self._stopped = False
+        self._deadline: float | None = None
+        self.signals: list[Record] = []
+        self.summary: Record = {}
+        self.complete = False
+
+    def follow(self, children: Children) -> None:
+        while not self.summary:
+            heard = children.hear(DRAIN_S)
+            if heard is not None and heard.line is None:
+                raise HarpoonError(f"the {heard.name} ended early: its own message is above")
+            if heard is not None and heard.line is not None:
+                if heard.name == "engine":
+                    self._on_record(children, heard.line)
+                else:
+                    self._deadline = time.monotonic() + DRAIN_S
+            late = self._deadline is not None and time.monotonic() > self._deadline
+            if not self._stopped and (heard is None or late):
+                self._stop(children)
+
+    def _on_record(self, children: Children, record: Record) -> None:
+        report.show(self._console, record)
+        match record["record"]:
+            case "ready":
+                time.sleep(SETTLE_S)
+                children.tell("node", "go")
+            case "signal":
+                self.signals.append({k: v for k, v in record.items() if k != "record"})
+            case "progress":
+                self.complete = record["stats"]["transactions"] >= self._transactions
+                if self.complete and not self._stopped:
+                    self._stop(children)
+            case "summary":
+                self.summary = record
+
+    def _stop(self, children: Children) -> None:
+        self._stopped = True
+        children.terminate("engine")
+
+
+def _print_tables(
+    console: Console, outcome: Record, rows: Sequence[tuple[str, Record | None, Record | None]]
+) -> None:
+    console.print(report.signal_table(outcome["signals"]))
+    if outcome["planted"]:
+        planted = ", ".join(f"{n} {kind}" for kind, n in outcome["planted"].items())
+        console.print(f"the node had hidden {planted} among {outcome['transactions']} transactions")
+    console.print(report.order_table(outcome["orders"], outcome["refused"]))
+    console.print(report.ledger_table(rows))
+    console.print(report.latency_table(outcome["latency_ns"]))
+    console.print(report.machine_line(outcome["machine"]), highlight=False)
+    if not outcome["complete"]:
+        handled = outcome["stats"]["transactions"]
+        console.print(f"[red]only {handled} of {outcome['transactions']} transactions arrived[/]")
