@@ -1,0 +1,94 @@
+"""Rows of a benchmark: ours beside a reference, as a table for people and as JSON for the rest."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from engine.errors import HarpoonError
+from engine.machine import machine
+
+QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p999": 999, "max": 1000}
+
+
+def quantiles(samples: Sequence[int]) -> dict[str, int]:
+    """Nearest-rank quantiles by name; `samples` is not empty."""
+    ordered = sorted(samples)
+    return {
+        name: ordered[max(0, -(-len(ordered) * per_mille // 1000) - 1)]
+        for name, per_mille in QUANTILES.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Times: a ratio is ours / reference, below 1 is better. `target` bounds the p50 ratio; None
+    where the row is only there to look at."""
+
+    name: str
+    unit: str
+    ours: Mapping[str, int]
+    reference_name: str
+    reference: Mapping[str, int]
+    target: float | None = None
+
+    def ratio(self, quantile: str) -> float:
+        return self.ours[quantile] / self.reference[quantile]
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.target is None else self.ratio("p50") <= self.target
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "ours": dict(self.ours),
+            "reference": {"name": self.reference_name, **self.reference},
+            "ratio_p50": round(self.ratio("p50"), 4),
+            "ratio_p99": round(self.ratio("p99"), 4),
+            "target": self.target,
+            "met": self.met,
+        }
+
+
+def present(console: Console, rows: Sequence[Row], json_file: Path | None) -> None:
+    """Print the rows with the machine and the command; write the same to `json_file`."""
+    table = Table("measured", "unit", "p50", "p99", "against", "p50", "p99", "ratio", "of p99")
+    table.columns[0].no_wrap = table.columns[4].no_wrap = True
+    for column in (*table.columns[2:4], *table.columns[5:]):
+        column.justify = "right"
+    for row in rows:
+        table.add_row(
+            row.name,
+            row.unit,
+            f"{row.ours['p50']:,}",
+            f"{row.ours['p99']:,}",
+            row.reference_name,
+            f"{row.reference['p50']:,}",
+            f"{row.reference['p99']:,}",
+            f"{row.ratio('p50'):.2f}",
+            f"{row.ratio('p99'):.2f}",
+        )
+    console.print(table)
+    where = machine()
+    command = shlex.join(["harpoon", *sys.argv[1:]])
+    console.print(", ".join(f"{k} {v}" for k, v in where.items()), highlight=False)
+    console.print(command, highlight=False)
+    if json_file is None:
+        return
+    content = {"machine": where, "command": command, "rows": [row.as_json() for row in rows]}
+    try:
+        json_file.write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise HarpoonError(
+            f"cannot write {json_file} ({error.strerror}): choose another place for --json"
+        ) from error
