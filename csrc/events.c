@@ -42,6 +42,11 @@ int hp_events_push(hp_events *e, uint32_t kind, int64_t t_ns, const void *first,
     return 0;
 }
 
+size_t hp_events_room(const hp_events *e)
+{
+    return e->cap - e->tail;
+}
+
 int hp_events_pop(hp_events *e, hp_event *event, uint8_t *payload, size_t cap)
 {
     if (e->head == e->tail)

@@ -13,6 +13,7 @@ enum hp_ring_op {
     HP_RING_SEND,
     HP_RING_RECV,
     HP_RING_CANCEL,
+    HP_RING_NOP,
     HP_RING_OPS,
 };
 
@@ -38,7 +39,11 @@ int hp_ring_send(hp_ring *ring, int fd, const uint8_t *data, size_t len, int64_t
 int hp_ring_start_recv(hp_ring *ring, int fd, uint8_t *into, size_t cap);
 /* 1 with *result (bytes, 0 at the end, -errno), waiting up to timeout_ns; 0 nothing came. */
 int hp_ring_received(hp_ring *ring, int64_t timeout_ns, int32_t *result);
-/* Cancel what is in flight and wait for it: afterwards the kernel holds no pointer of ours. */
-void hp_ring_cancel(hp_ring *ring);
+/* The ring's descriptor is readable while a completion waits in it. A receive that completed while
+ * we waited for something else is out of it already: make the descriptor readable for that. */
+void hp_ring_show(hp_ring *ring);
+/* Cancel what is in flight and wait for it: 0, and the kernel holds no pointer of ours. -EBUSY when
+ * that cannot be had, as in a thread that does not own the ring. */
+int hp_ring_cancel(hp_ring *ring);
 
 #endif

@@ -1,8 +1,9 @@
 /* Which scriptPubKey an input spends, from what it reveals.
  *
- * P2PKH and P2WPKH reveal the public key, P2SH and P2WSH the script, so the hash that the spent output
- * committed to can be computed again. A taproot key path spend (BIP-341) and bare P2PK or multisig
- * reveal only signatures. A wrong guess is harmless: its hash is in nobody's book. */
+ * P2PKH and P2WPKH reveal the public key, P2SH and P2WSH the script, so the hash that the spent
+ * output committed to can be computed again. A taproot key path spend (BIP-341) and bare P2PK or
+ * multisig reveal only signatures. A wrong guess is in nobody's book, unless the spent output was
+ * made to show somebody else's key: only one of a non-standard form can be. */
 #include "bytes.h"
 #include "harpoon.h"
 #include "sha256.h"

@@ -1,5 +1,5 @@
-/* A set-associative table: the keyed hash picks a bucket, a bucket forgets its oldest entry. An entry
- * is 128 bits of the id's hash and name, so that two ids are told apart for good. */
+/* A set-associative table: the keyed hash picks a bucket, a bucket forgets its oldest entry. An
+ * entry is 128 bits of the id's hash and name, so that two ids are told apart for good. */
 #include "seen.h"
 
 #include <stdlib.h>

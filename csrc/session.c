@@ -15,7 +15,8 @@
 #define PLAINTEXT_SLACK 16384 /* one TLS record behind a whole message */
 #define MASK_POOL 4096
 #define CLOSE_WAIT_NS INT64_C(500000000)
-#define ROUNDS_PER_POLL 64 /* a flooding venue may not keep us from the feed */
+#define ROUNDS_PER_POLL 16 /* receives: a flooding venue may not keep us from the feed */
+#define REASON_BYTES 512
 
 enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_NORMAL = 1000,
@@ -26,6 +27,7 @@ enum close_code { /* RFC 6455 7.4.1 */
 };
 
 _Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits a frame");
+_Static_assert(REASON_BYTES >= 128 + HP_WS_CONTROL_MAX, "a Close frame's reason fits behind ours");
 
 struct hp_session {
     hp_ring *ring;
@@ -44,11 +46,14 @@ struct hp_session {
     uint8_t open;
     uint8_t in_message; /* a fragmented message has begun */
     uint8_t close_sent;
+    uint8_t ping_waits; /* for its Pong */
+    uint8_t ping_len;
+    uint8_t ping[HP_WS_CONTROL_MAX];
     size_t mask_at;
     uint8_t masks[MASK_POOL];
     uint8_t frame[HP_FRAME_BYTES_MAX];
     uint8_t received[RECV_BYTES];
-    char reason[256];
+    char reason[REASON_BYTES];
 };
 
 hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_bytes_max,
@@ -75,25 +80,26 @@ hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_byte
     return s;
 }
 
-/* Give up the connection at once; the reason stays. */
-static void drop(hp_session *s)
+/* Give up the connection at once; the reason stays. 0, or what hp_ring_cancel() says. */
+static int drop(hp_session *s)
 {
+    int rc = 0;
     s->open = 0;
     if (s->fd >= 0) {
         shutdown(s->fd, SHUT_RDWR); /* completes a pending recv */
-        hp_ring_cancel(s->ring);
+        rc = hp_ring_cancel(s->ring);
         close(s->fd);
     }
     s->fd = -1;
     hp_tls_free(s->tls);
     s->tls = NULL;
+    return rc;
 }
 
 void hp_session_free(hp_session *s)
 {
-    if (!s)
+    if (!s || drop(s) < 0) /* rather a leak than a receive into memory that is somebody else's */
         return;
-    drop(s);
     free(s->plaintext);
     free(s->message);
     free(s);
@@ -205,8 +211,8 @@ static int receive(hp_session *s, int64_t timeout_ns)
 
 static int broken(hp_session *s, int rc, enum close_code code, const char *what)
 {
-    send_close(s, code);
-    return s->fd < 0 ? rc : fail(s, rc, what);
+    send_close(s, code); /* may fail; what the peer did stays the reason */
+    return fail(s, rc, what);
 }
 
 /* RFC 6455 7.4: what an endpoint may put in a Close frame. */
@@ -214,6 +220,27 @@ static int is_close_code(int code)
 {
     return (code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006) ||
            (code >= 3000 && code <= 4999);
+}
+
+/* A stranger's UTF-8 words without anything that a terminal obeys: C0, DEL, and C1 (U+0080-9F). */
+static void put_words(char *out, const uint8_t *words, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        int is_c1 = (words[i] == 0xc2 && words[i + 1] < 0xa0) ||
+                    (i > 0 && words[i - 1] == 0xc2 && words[i] < 0xa0);
+        out[i] = (char)(words[i] < ' ' || words[i] == 0x7f || is_c1 ? '?' : words[i]);
+    }
+    out[len] = '\0';
+}
+
+/* close_notify (RFC 8446 6.1), so that the peer can tell our leaving from a cut, and go. */
+static void leave(hp_session *s)
+{
+    if (s->tls) {
+        hp_tls_close(s->tls);
+        send_ciphertext(s);
+    }
+    drop(s);
 }
 
 /* The peer's Close: answer once (RFC 6455 5.5.1), say what it said, and leave. */
@@ -225,14 +252,10 @@ static int closed_by_peer(hp_session *s, const hp_ws_frame *f)
         return broken(s, -HP_EWS_PROTOCOL, CLOSE_PROTOCOL, "a malformed Close frame");
     if (!s->close_sent)
         send_close(s, (enum close_code)code);
-    int n = snprintf(s->reason, sizeof s->reason, "the server closed the WebSocket (code %d) ",
-                     code);
-    for (size_t i = 0; i < words; i++) /* a stranger's words: nothing a terminal obeys */
-        s->reason[n++] = (char)(f->payload[2 + i] < ' ' || f->payload[2 + i] == 0x7f
-                                    ? '?'
-                                    : f->payload[2 + i]);
-    s->reason[n] = '\0';
-    drop(s);
+    leave(s);
+    int n = snprintf(s->reason, sizeof s->reason, "the server closed the WebSocket (code %d)%s",
+                     code, words ? ": " : "");
+    put_words(s->reason + n, f->payload + 2, words);
     return -HP_ECONN_CLOSED;
 }
 
@@ -266,8 +289,10 @@ static int on_frame(hp_session *s, const hp_ws_frame *f)
 {
     switch (f->opcode) {
     case HP_WS_PING:
-        s->stats->pings_answered++;
-        return send_frame(s, HP_WS_PONG, f->payload, f->payload_len);
+        s->ping_waits = 1;
+        s->ping_len = (uint8_t)f->payload_len;
+        memcpy(s->ping, f->payload, f->payload_len);
+        return 0;
     case HP_WS_PONG:
         return 0;
     case HP_WS_CLOSE:
@@ -300,7 +325,8 @@ static int parse_frames(hp_session *s)
         at += (size_t)n;
     }
     s->plaintext_len -= at;
-    memmove(s->plaintext, s->plaintext + at, s->plaintext_len);
+    if (at > 0) /* else a long message in short records would be moved onto itself for each */
+        memmove(s->plaintext, s->plaintext + at, s->plaintext_len);
     return 0;
 }
 
@@ -319,9 +345,18 @@ static int drain(hp_session *s)
         if (rc < 0)
             return rc;
     }
-    if (n < 0)
-        return fail(s, n, "reading from the venue");
-    return hp_session_flush(s); /* TLS may have an answer of its own, such as a KeyUpdate */
+    return n < 0 ? fail(s, n, "reading from the venue") : 0;
+}
+
+/* One Pong, for the latest Ping: RFC 6455 5.5.3 allows that, and a flood of Pings cannot hold us.
+ * Without one TLS may have an answer of its own, such as a KeyUpdate. */
+static int answer(hp_session *s)
+{
+    if (!s->ping_waits)
+        return hp_session_flush(s);
+    s->ping_waits = 0;
+    s->stats->pings_answered++;
+    return send_frame(s, HP_WS_PONG, s->ping, s->ping_len);
 }
 
 int hp_session_poll(hp_session *s, int64_t timeout_ns)
@@ -331,15 +366,12 @@ int hp_session_poll(hp_session *s, int64_t timeout_ns)
     for (int round = 0; round < ROUNDS_PER_POLL; round++) {
         int rc = receive(s, round == 0 ? timeout_ns : 0);
         if (rc == 0)
-            return 0;
-        if (rc > 0)
-            rc = drain(s);
-        else
-            fail(s, rc, "reading from the venue");
+            break;
+        rc = rc > 0 ? drain(s) : fail(s, rc, "reading from the venue");
         if (rc < 0)
             return rc;
     }
-    return 0;
+    return answer(s);
 }
 
 /* ---- opening and closing -------------------------------------------------------------------- */
@@ -364,9 +396,12 @@ static int open_socket(hp_session *s, const hp_venue_address *venue, int64_t dea
 /* Wait for more ciphertext until the deadline: 0, or an error. */
 static int await(hp_session *s, int64_t deadline_ns)
 {
-    int64_t left_ns = deadline_ns - hp_now_ns();
-    int rc = left_ns > 0 ? receive(s, left_ns) : 0;
-    return rc < 0 ? rc : rc > 0 ? 0 : -HP_ETIME_OUT;
+    int rc = 0;
+    while (rc == 0) { /* a signal ends a receive early */
+        int64_t left_ns = deadline_ns - hp_now_ns();
+        rc = left_ns > 0 ? receive(s, left_ns) : -HP_ETIME_OUT;
+    }
+    return rc < 0 ? rc : 0;
 }
 
 static int shake_tls(hp_session *s, int64_t deadline_ns)
@@ -415,39 +450,49 @@ static int upgrade(hp_session *s, const hp_venue_address *venue, int64_t deadlin
     }
 }
 
+/* Everything up to the open session; what happened last is in `what`. */
+static int open_session(hp_session *s, const hp_venue_address *venue, char *what, size_t cap)
+{
+    int64_t deadline_ns = hp_now_ns() + (int64_t)venue->timeout_ns;
+    snprintf(what, cap, "connecting to %.120s port %u", venue->host, venue->port);
+    int rc = open_socket(s, venue, deadline_ns);
+    if (rc < 0)
+        return rc;
+    s->tls = hp_tls_new(venue->host, venue->ca_file, &rc);
+    if (!s->tls) {
+        if (rc == -HP_ETLS_CA)
+            snprintf(what, cap, "%.200s", venue->ca_file ? venue->ca_file : "the trust store");
+        return rc;
+    }
+    snprintf(what, cap, "TLS with %.120s port %u", venue->host, venue->port);
+    rc = hp_ring_start_recv(s->ring, s->fd, s->received, sizeof s->received);
+    if (rc < 0 || (rc = shake_tls(s, deadline_ns)) < 0)
+        return rc;
+    int status = 0;
+    rc = upgrade(s, venue, deadline_ns, &status);
+    int n = snprintf(what, cap, "WebSocket upgrade of %.120s port %u, path %.60s", venue->host,
+                     venue->port, venue->path);
+    if (status)
+        snprintf(what + n, cap - (size_t)n, " (HTTP status %d)", status);
+    return rc;
+}
+
 int hp_session_connect(hp_session *s, const hp_venue_address *venue)
 {
-    drop(s);
     s->plaintext_len = 0;
     s->in_message = 0;
     s->close_sent = 0;
+    s->ping_waits = 0;
     s->reason[0] = '\0';
-    int64_t deadline_ns = hp_now_ns() + (int64_t)venue->timeout_ns;
-    char what[200];
-    snprintf(what, sizeof what, "connecting to %.120s port %u", venue->host, venue->port);
-    int rc = open_socket(s, venue, deadline_ns);
+    char what[256];
+    int rc = open_session(s, venue, what, sizeof what);
     if (rc < 0)
         return fail(s, rc, what);
-    s->tls = hp_tls_new(venue->host, venue->ca_file, &rc);
-    if (!s->tls)
-        return fail(s, rc, venue->ca_file ? venue->ca_file : "the system's trust store");
-    rc = hp_ring_start_recv(s->ring, s->fd, s->received, sizeof s->received);
-    if (rc >= 0)
-        rc = shake_tls(s, deadline_ns);
-    if (rc < 0) {
-        snprintf(what, sizeof what, "TLS with %.120s port %u", venue->host, venue->port);
-        return fail(s, rc, what);
-    }
-    int status = 0;
-    rc = upgrade(s, venue, deadline_ns, &status);
-    if (rc < 0) {
-        snprintf(what, sizeof what, "WebSocket upgrade of %.120s (HTTP status %d)", venue->path,
-                 status);
-        return fail(s, rc, what);
-    }
     s->open = 1;
     rc = parse_frames(s); /* what came behind the answer */
-    return rc < 0 ? rc : drain(s);
+    if (rc == 0)
+        rc = drain(s);
+    return rc < 0 ? rc : answer(s);
 }
 
 int hp_session_is_open(const hp_session *s)
@@ -462,15 +507,14 @@ int hp_session_send_text(hp_session *s, const uint8_t *text, size_t len)
 
 void hp_session_close(hp_session *s)
 {
+    if (!s->open)
+        return;
     int64_t deadline_ns = hp_now_ns() + CLOSE_WAIT_NS;
-    if (s->open && send_close(s, CLOSE_NORMAL) == 0)
+    if (send_close(s, CLOSE_NORMAL) == 0)
         while (s->open && hp_now_ns() < deadline_ns)
             hp_session_poll(s, deadline_ns - hp_now_ns());
-    if (s->open) {
-        hp_tls_close(s->tls);
-        hp_session_flush(s);
-    }
-    drop(s);
+    leave(s);
+    snprintf(s->reason, sizeof s->reason, "we closed the connection");
 }
 
 const char *hp_session_reason(const hp_session *s)

@@ -1,7 +1,7 @@
 /* Kinds, net amounts, rules and duplicates; docs/strategy.md has the reasons.
  *
- * Outputs are looked up first: most transactions pay no exchange and cost nothing more. Only for the
- * others the inputs' owners and the txid are worked out. */
+ * Outputs are looked up first: most transactions pay no exchange and cost nothing more. Only for
+ * the others the inputs' owners and the txid are worked out. */
 #include "strategy.h"
 
 #include <string.h>

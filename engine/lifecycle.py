@@ -10,7 +10,7 @@ from engine.venues.binance import OrderSpec, Reply, order_status
 @dataclass(frozen=True, slots=True)
 class Order:
     """`status` is `dry-run`, `sent`, `acked`, `rejected` or `unknown`: a timeout is never a
-    rejection. Times are CLOCK_MONOTONIC."""
+    rejection. Times are CLOCK_MONOTONIC; `sent_ns` is 0 when the send did not come to its end."""
 
     client_id: str
     spec: OrderSpec
@@ -21,6 +21,11 @@ class Order:
     sent_ns: int
     replied_ns: int | None = None
     reason: str = ""
+
+    @property
+    def reply_ns(self) -> int | None:
+        """From send to answer, where both are known."""
+        return self.replied_ns - self.sent_ns if self.replied_ns and self.sent_ns else None
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -35,7 +40,7 @@ class Order:
             "exchange": self.exchange,
             "timestamp_ms": self.timestamp_ms,
             "reason": self.reason,
-            "reply_ns": self.replied_ns - self.sent_ns if self.replied_ns else None,
+            "reply_ns": self.reply_ns,
         }
 
 
@@ -64,9 +69,8 @@ class Orders:
         order = self._orders.get(reply.id)
         if order is None or order.status not in ("sent", "unknown"):
             return None
-        reason = "" if reply.status == 200 else f"{reply.code}: {reply.message}"
         return self._update(
-            replace(order, status=order_status(reply), replied_ns=replied_ns, reason=reason)
+            replace(order, status=order_status(reply), replied_ns=replied_ns, reason=_why(reply))
         )
 
     def on_session_end(self, reason: str) -> list[Order]:
@@ -80,3 +84,10 @@ class Orders:
     def _update(self, order: Order) -> Order:
         self._orders[order.client_id] = order
         return order
+
+
+def _why(reply: Reply) -> str:
+    if reply.status == 200:
+        return ""
+    kind = f"status {reply.status}" if reply.code is None else str(reply.code)
+    return f"{kind}: {reply.message}" if reply.message else kind

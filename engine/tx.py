@@ -70,10 +70,11 @@ def decode(raw: bytes) -> Transaction:
 def _inputs(tx: object) -> tuple[TxIn, ...]:
     it, txin = ffi.new("hp_tx_iter *"), ffi.new("hp_txin *")
     script, spend = ffi.new("uint8_t[]", lib.HP_SCRIPT_MAX), ffi.new("int *")
+    is_coinbase = lib.hp_tx_is_coinbase(tx)
     inputs = []
     while lib.hp_tx_next_input(tx, it, txin):
         outpoint = bytes(ffi.buffer(txin.outpoint, 36))
-        length = lib.hp_txin_spends(txin, _IMPL, script, spend)
+        length = 0 if is_coinbase else lib.hp_txin_spends(txin, _IMPL, script, spend)
         inputs.append(
             TxIn(
                 txid=display(outpoint[:32]),

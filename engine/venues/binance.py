@@ -15,6 +15,7 @@ SIGNATURE_SLOT = "s" * lib.HP_SIGNATURE_LEN
 
 # errors.md: the order may have been executed although the reply is an error.
 OUTCOME_UNKNOWN_CODES = frozenset({-1006, -1007})
+PARTIAL_FAILURE = 409  # heading "Status codes": a part of the request succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def signature_payload(params: dict[str, str | int]) -> str:
 def order_template(spec: OrderSpec, api_key: str, recv_window_ms: int) -> OrderTemplate:
     """The template of one rule's order."""
     params = order_params(spec, api_key, recv_window_ms)
-    payload = signature_payload(params)
+    payload = signature_payload(params).encode()
     body = json.dumps(
         {
             "id": CLIENT_ID_SLOT,
@@ -92,17 +93,21 @@ def order_template(spec: OrderSpec, api_key: str, recv_window_ms: int) -> OrderT
             "params": {**params, "signature": SIGNATURE_SLOT},
         },
         separators=(",", ":"),
-    )
+    ).encode()
     return OrderTemplate(
-        payload=payload.encode(),
-        body=body.encode(),
-        payload_client_id_at=payload.index("newClientOrderId=") + len("newClientOrderId="),
-        payload_timestamp_at=payload.index("&timestamp=") + len("&timestamp="),
-        body_request_id_at=body.index(CLIENT_ID_SLOT),
-        body_client_id_at=body.index('"newClientOrderId":"') + len('"newClientOrderId":"'),
-        body_timestamp_at=body.index('"timestamp":') + len('"timestamp":'),
-        body_signature_at=body.rindex(SIGNATURE_SLOT),
+        payload=payload,
+        body=body,
+        payload_client_id_at=_behind(payload, b"&newClientOrderId="),
+        payload_timestamp_at=_behind(payload, b"&timestamp="),
+        body_request_id_at=_behind(body, b'"id":"'),
+        body_client_id_at=_behind(body, b'"newClientOrderId":"'),
+        body_timestamp_at=_behind(body, b'"timestamp":'),
+        body_signature_at=_behind(body, b'"signature":"'),
     )
+
+
+def _behind(text: bytes, name: bytes) -> int:
+    return text.index(name) + len(name)
 
 
 def time_request(request_id: str) -> bytes:
@@ -138,6 +143,5 @@ def order_status(reply: Reply) -> str:
     (headings "Status codes" and, in errors.md, -1006 and -1007)."""
     if reply.status == 200:
         return "acked"
-    if reply.status >= 500 or reply.code in OUTCOME_UNKNOWN_CODES:
-        return "unknown"
-    return "rejected"
+    refused = 400 <= reply.status < 500 and reply.status != PARTIAL_FAILURE
+    return "rejected" if refused and reply.code not in OUTCOME_UNKNOWN_CODES else "unknown"
