@@ -3,10 +3,10 @@
 #include "events.h"
 #include "hist.h"
 #include "order.h"
+#include "rehearsal.h"
 #include "risk.h"
 #include "session.h"
 #include "strategy.h"
-#include "tls_rehearsal.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -15,11 +15,13 @@
 #include <sys/random.h>
 
 #define EVENT_BYTES (8u << 20)
+#define EVENT_BYTES_KEPT (1u << 20) /* not for the venue's messages */
 #define MESSAGE_BYTES_LEAST 4096u
 #define MESSAGE_BYTES_MOST (4u << 20) /* half the event queue, so that one always fits */
+#define EXAMPLE_BYTES_MAX 2048
 #define CLOCK_OFFSET_MS_MOST INT64_C(86400000)
-/* A node publishes a connected block's transactions back to back, coinbase first, as `rawtx` too (Bitcoin
- * Core, doc/zmq.md). A pause of this length ends the block. */
+/* A node publishes a connected block's transactions back to back, coinbase first, as `rawtx` too
+ * (Bitcoin Core, doc/zmq.md). A pause of this length ends the block. */
 #define BLOCK_PAUSE_NS INT64_C(500000)
 
 _Static_assert(HP_STAGES == sizeof((hp_order_event *)0)->stage_ns / sizeof(int64_t),
@@ -33,8 +35,8 @@ struct hp_engine {
     hp_decision decision;
     hp_ring ring;
     hp_session *session;
-    hp_tls *rehearsal; /* dry-run seals here: a sealed record that is not sent would break the real
-                          session's sequence */
+    hp_rehearsal *rehearsal; /* dry-run seals here: a sealed record that is not sent would break the
+                                real session's sequence */
     hp_hmac_key *key;
     hp_events *events;
     int64_t clock_offset_ms;
@@ -49,13 +51,16 @@ struct hp_engine {
     hp_order orders[HP_ORDERS_MAX];
     hp_paid_output outputs[HP_SIGNAL_OUTPUTS_MAX];
     hp_hist stages[HP_STAGES];
+    hp_decision rehearsed;
+    uint32_t example_len;
+    uint8_t example[EXAMPLE_BYTES_MAX]; /* the last transaction that signalled, for rehearsals */
 };
 
 /* ---- set-up ---------------------------------------------------------------------------------- */
 
 static int config_is_sane(const hp_engine_config *c)
 {
-    return c->min_signal_sat >= 0 && c->sweep_inputs_min >= 2 &&
+    return c->min_signal_sat >= 0 && c->sweep_inputs_min >= 1 &&
            c->message_bytes_max >= MESSAGE_BYTES_LEAST &&
            c->message_bytes_max <= MESSAGE_BYTES_MOST && c->cooldown_ns <= INT64_MAX &&
            c->send_timeout_ns > 0 && c->send_timeout_ns <= INT64_MAX / 2;
@@ -104,8 +109,8 @@ void hp_engine_free(hp_engine *e)
     if (!e)
         return;
     hp_session_free(e->session);
+    hp_rehearsal_free(e->rehearsal);
     hp_ring_close(&e->ring);
-    hp_tls_free(e->rehearsal);
     hp_hmac_key_free(e->key);
     hp_seen_free(e->strategy.seen);
     hp_events_free(e->events);
@@ -166,16 +171,26 @@ static void push(hp_engine *e, uint32_t kind, const void *first, size_t first_le
         e->stats.events_lost++;
 }
 
+/* A venue that floods us may lose its own messages, but not the news of our orders and the session. */
 static void on_text(void *context, const uint8_t *text, size_t len)
 {
-    push(context, HP_EVENT_MESSAGE, text, len, NULL, 0);
+    hp_engine *e = context;
+    if (len + EVENT_BYTES_KEPT > hp_events_room(e->events))
+        e->stats.events_lost++;
+    else
+        push(e, HP_EVENT_MESSAGE, text, len, NULL, 0);
 }
 
-/* After anything that may have ended the session: say so once. */
-static void notice_end(hp_engine *e)
+/* After anything that used the session: if that ended it, say so once; if something came meanwhile,
+ * hp_engine_fd() says so. */
+static void notice(hp_engine *e)
 {
-    if (!e->connected || hp_session_is_open(e->session))
+    if (!e->connected)
         return;
+    if (hp_session_is_open(e->session)) {
+        hp_ring_show(&e->ring);
+        return;
+    }
     e->connected = 0;
     e->reason = hp_session_reason(e->session);
     push(e, HP_EVENT_CLOSED, e->reason, strlen(e->reason), NULL, 0);
@@ -184,23 +199,29 @@ static void notice_end(hp_engine *e)
 /* The session, its ring and the rehearsal are made by the thread that will use them. */
 static int make_session(hp_engine *e)
 {
-    int rc = hp_ring_open(&e->ring);
-    e->reason = e->ring.words;
+    e->reason = "";
+    int rc = e->ring.is_open ? 0 : hp_ring_open(&e->ring);
+    if (rc < 0) {
+        e->reason = e->ring.words;
+        return rc;
+    }
+    if (!e->rehearsal)
+        e->rehearsal = hp_rehearsal_new(&e->ring, &rc);
     if (rc < 0)
         return rc;
     e->session = hp_session_new(&e->ring, &e->stats, e->config.message_bytes_max,
                                 e->config.send_timeout_ns, on_text, e);
-    e->reason = "";
-    if (!e->session)
-        return -ENOMEM;
-    if (!e->config.live)
-        e->rehearsal = hp_tls_rehearsal_new(&rc);
-    return !e->config.live && !e->rehearsal ? rc : 0;
+    return e->session ? 0 : -ENOMEM;
 }
 
 int hp_engine_connect(hp_engine *e, const hp_venue_address *venue)
 {
     int rc = claim(e);
+    if (rc < 0)
+        return rc;
+    if (venue->timeout_ns > INT64_MAX / 2)
+        return -HP_ECONFIG;
+    rc = hp_engine_close(e);
     if (rc == 0 && !e->session)
         rc = make_session(e);
     if (rc < 0)
@@ -208,6 +229,7 @@ int hp_engine_connect(hp_engine *e, const hp_venue_address *venue)
     rc = hp_session_connect(e->session, venue);
     e->reason = hp_session_reason(e->session);
     e->connected = rc == 0;
+    notice(e);
     return rc;
 }
 
@@ -225,16 +247,12 @@ static void lap(stopwatch *w, int stage)
     w->last_ns = now_ns;
 }
 
-/* Seal and, when live, send. In dry-run the record is sealed for nobody and thrown away. */
+/* Seal and, when live, send. */
 static int seal_and_send(hp_engine *e, const uint8_t *frame, size_t len, stopwatch *w)
 {
     if (!e->config.live) {
-        int rc = hp_tls_seal(e->rehearsal, frame, len);
+        int rc = hp_rehearsal_seal(e->rehearsal, frame, len);
         lap(w, HP_STAGE_SEAL);
-        const uint8_t *record;
-        int n = hp_tls_output(e->rehearsal, &record);
-        if (n > 0)
-            hp_tls_sent(e->rehearsal, (size_t)n);
         return rc;
     }
     int rc = hp_session_seal(e->session, frame, len);
@@ -314,6 +332,23 @@ static void act(hp_engine *e, const hp_signal *s, const hp_order_event *before, 
     push(e, HP_EVENT_ORDER, &o, sizeof o, NULL, 0);
 }
 
+/* The way of an order for nobody: it keeps code and data in the caches for the whale. */
+static void rehearse(hp_engine *e)
+{
+    hp_tx tx;
+    if (hp_tx_parse(e->example, e->example_len, &tx) > 0)
+        hp_strategy_decide(&e->strategy, &tx, &e->rehearsed);
+    hp_order *order = &e->orders[0];
+    const uint8_t *frame;
+    char client_id[HP_CLIENT_ID_LEN + 1];
+    hp_client_id(e->decision.signals[0].txid, hp_book_name(e->strategy.book, 0), client_id);
+    hp_order_build(order, client_id, hp_epoch_ms() + e->clock_offset_ms);
+    hp_order_sign(order, e->key);
+    int len = hp_session_frame(e->session, HP_WS_TEXT, order->body, order->at.body_len, &frame);
+    if (len > 0)
+        hp_rehearsal_send(e->rehearsal, frame, (size_t)len);
+}
+
 /* ---- one transaction ---------------------------------------------------------------------------- */
 
 static void report(hp_engine *e, const hp_tx *tx, const hp_signal *s)
@@ -321,6 +356,15 @@ static void report(hp_engine *e, const hp_tx *tx, const hp_signal *s)
     uint32_t n = hp_strategy_outputs(&e->strategy, tx, s->exchange, e->outputs,
                                      HP_SIGNAL_OUTPUTS_MAX);
     push(e, HP_EVENT_SIGNAL, s, sizeof *s, e->outputs, n * sizeof e->outputs[0]);
+}
+
+static void remember(hp_engine *e, const hp_tx *tx)
+{
+    hp_strategy_remember(&e->strategy, tx, e->decision.signals[0].txid);
+    if (tx->size <= EXAMPLE_BYTES_MAX) {
+        memcpy(e->example, tx->raw, tx->size);
+        e->example_len = tx->size;
+    }
 }
 
 /* Whether this transaction came with a block: then a whale's payment in it is old news. */
@@ -365,10 +409,10 @@ int hp_engine_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_n
     e->stats.signals += d->n_signals;
     e->stats.signals_unlisted += d->unlisted;
     if (d->n_signals)
-        hp_strategy_remember(&e->strategy, &tx, d->signals[0].txid);
+        remember(e, &tx);
     for (uint32_t i = 0; i < d->n_signals; i++)
         report(e, &tx, &d->signals[i]);
-    notice_end(e);
+    notice(e);
     return (int)d->n_signals;
 }
 
@@ -382,7 +426,9 @@ int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
     if (!hp_engine_ready(e))
         return -HP_ENOT_READY;
     rc = hp_session_poll(e->session, timeout_ns);
-    notice_end(e);
+    if (rc == 0 && e->n_orders && e->key)
+        rehearse(e);
+    notice(e);
     return rc;
 }
 
@@ -394,7 +440,7 @@ int hp_engine_send_text(hp_engine *e, const uint8_t *text, size_t len)
     if (!e->session)
         return -HP_ENOT_READY;
     rc = hp_session_send_text(e->session, text, len);
-    notice_end(e);
+    notice(e);
     return rc;
 }
 
@@ -410,7 +456,7 @@ int hp_engine_close(hp_engine *e)
         return rc;
     if (e->session)
         hp_session_close(e->session);
-    notice_end(e);
+    notice(e);
     return 0;
 }
 

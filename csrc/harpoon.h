@@ -419,7 +419,7 @@ int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
 /* One raw transaction from the feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
 int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
 /* Read what the venue sent, answer pings; wait up to timeout_ns when nothing is there. Then rehearse
- * an order up to the send, which keeps it warm: call this often, above all when idle.
+ * an order, which goes to ourselves and keeps the way warm: call this often, above all when idle.
  * 0, or the error that ended the session (HP_EVENT_CLOSED follows). */
 int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);
 /* Send a text message that is not an order (time, status). */

@@ -35,6 +35,7 @@ class EngineSettings:
     min_signal_sat: int
     sweep_inputs_min: int
     cpu: int | None
+    spin: bool
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,7 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "min_signal_btc": Key(sat_of_btc, "0"),
         "sweep_inputs_min": Key(_integer(1, 100_000), 6),
         "cpu": Key(_integer(0, 1023)),  # CPU_SETSIZE of sched.h
+        "spin": Key(_flag, False),
     },
     "feed": {
         "endpoint": Key(_endpoint, example='endpoint = "tcp://127.0.0.1:28332"'),
@@ -405,6 +407,7 @@ def _engine(table: _Table) -> EngineSettings:
         min_signal_sat=values["min_signal_btc"],
         sweep_inputs_min=values["sweep_inputs_min"],
         cpu=values["cpu"],
+        spin=values["spin"],
     )
 
 

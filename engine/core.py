@@ -259,6 +259,8 @@ class Engine:
             },
         )
         code = lib.hp_engine_connect(self._handle, address)
+        if code == -lib.HP_ETHREAD:
+            check(code, "connecting")
         if code < 0:
             raise VenueError(_with_cure(-code, self.reason() or text(lib.hp_strerror(code))))
 
@@ -271,7 +273,7 @@ class Engine:
         """Read what the venue sent. How a session ended comes as a Closed event."""
         code = lib.hp_engine_poll(self._handle, timeout_ns)
         if code == -lib.HP_ETHREAD:
-            check(code)
+            check(code, "polling")
 
     def send_text(self, message: bytes) -> None:
         check(lib.hp_engine_send_text(self._handle, message, len(message)), "sending to the venue")
@@ -286,10 +288,12 @@ class Engine:
 
     def events(self) -> Iterator[Event]:
         """Everything that has happened since the last call, in order."""
-        while (
-            lib.hp_engine_next_event(self._handle, self._event, self._payload, _PAYLOAD_BYTES) == 1
-        ):
+        while self._next_event():
             yield self._read_event()
+
+    def _next_event(self) -> int:
+        code = lib.hp_engine_next_event(self._handle, self._event, self._payload, _PAYLOAD_BYTES)
+        return check(code, "reading events")
 
     def _read_event(self) -> Event:
         kind, length = self._event.kind, self._event.payload_len

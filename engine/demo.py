@@ -86,11 +86,13 @@ def _play(
     options: argparse.Namespace, folder: Path, children: Children, console: Console
 ) -> dict[str, Any]:
     ledger = folder / "ledger.jsonl"
-    exchange = _start_exchange(children, folder, ledger)
-    node = _start_node(children, folder, options)
+    cpus = sorted(os.sched_getaffinity(0))
+    others = cpus[:-1]  # the last one is the engine's
+    exchange = _start_exchange(children, folder, ledger, others)
+    node = _start_node(children, folder, options, others)
     books = [*options.book, *([Path(node["book"])] if node["book"] else [])]
     config = folder / "harpoon.toml"
-    config.write_text(_config(node["endpoint"], exchange, books, options.min_btc))
+    config.write_text(_config(node["endpoint"], exchange, books, options.min_btc, cpus))
     environ = {
         **os.environ,
         "HARPOON_API_KEY": exchange["api_key"],
@@ -117,13 +119,18 @@ def _play(
     }
 
 
-def _start_exchange(children: Children, folder: Path, ledger: Path) -> Record:
+def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequence[int]) -> Record:
+    """It spins where a core is left for it: a venue is not on our machine, so no order of ours has
+    to wake it. On loopback that would cost the sender more than everything else."""
     arguments = ["--ca-out", str(folder / "ca.pem"), "--ledger", str(ledger), "--stop-on-stdin-eof"]
-    children.start("exchange", ["sim", "exchange", *arguments], os.environ)
+    arguments += ["--spin"] if cpus else []
+    children.start("exchange", ["sim", "exchange", *arguments], os.environ, set(cpus))
     return children.first_line("exchange", START_S)
 
 
-def _start_node(children: Children, folder: Path, options: argparse.Namespace) -> Record:
+def _start_node(
+    children: Children, folder: Path, options: argparse.Namespace, cpus: Sequence[int]
+) -> Record:
     arguments = ["--start-on-stdin", "--rate", str(options.rate)]
     if options.blocks:
         arguments += ["--blocks", *map(str, options.blocks)]
@@ -133,15 +140,19 @@ def _start_node(children: Children, folder: Path, options: argparse.Namespace) -
         for name, one_in in whales.items():
             arguments += [f"--{name}", str(max(1, options.count // one_in))]
         arguments += ["--book-out", str(folder / "synthetic.csv")]
-    children.start("node", ["sim", "node", *arguments], os.environ)
+    children.start("node", ["sim", "node", *arguments], os.environ, set(cpus))
     return children.first_line("node", START_S)
 
 
-def _config(endpoint: str, exchange: Record, books: Sequence[Path], min_sat: int) -> str:
+def _config(
+    endpoint: str, exchange: Record, books: Sequence[Path], min_sat: int, cpus: Sequence[int]
+) -> str:
     files = [str(book.resolve()) for book in books]
     return f"""
 [engine]
 mode = "live"
+cpu = {cpus[-1]}
+spin = {json.dumps(len(cpus) > 1)}
 [feed]
 endpoint = {json.dumps(endpoint)}
 [book]

@@ -9,7 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,15 @@ class Children:
                 process.kill()
                 process.wait()
 
-    def start(self, name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-        """`-P` keeps a source tree in the working directory from hiding the installed package."""
+    def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        cpus: Set[int] = frozenset(),
+    ) -> None:
+        """On `cpus` only, if any are given. `-P` keeps a source tree in the working directory from
+        hiding the installed package."""
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.cli", *arguments],
             stdin=subprocess.PIPE,
@@ -71,6 +78,8 @@ class Children:
             env=dict(environ),
             start_new_session=True,  # a Ctrl-C is ours; we end the children in order
         )
+        if cpus:
+            os.sched_setaffinity(process.pid, cpus)
         self._running[name] = process
         threading.Thread(target=self._listen, args=(name, process), daemon=True).start()
 

@@ -40,8 +40,7 @@ def run(options: argparse.Namespace) -> int:
     config = load(options.config)
     _agree_on_mode(config, options.live)
     secrets = credentials(config.venue, os.environ)
-    if config.engine.cpu is not None:
-        _pin(config.engine.cpu)
+    _check_cpu(config.engine.cpu)
     console = report.open_console()
     with _Printer(_json_line if options.json_lines else lambda r: report.show(console, r)) as emit:
         book = open_book(
@@ -75,15 +74,11 @@ def _agree_on_mode(config: Config, live: bool) -> None:
         )
 
 
-def _pin(cpu: int) -> None:
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except OSError as error:
-        allowed = ", ".join(str(c) for c in sorted(os.sched_getaffinity(0)))
-        raise ConfigError(
-            f"engine.cpu = {cpu} cannot be used ({error.strerror}): this process may run on "
-            f"{allowed}"
-        ) from error
+def _check_cpu(cpu: int | None) -> None:
+    allowed = os.sched_getaffinity(0)
+    if cpu is not None and cpu not in allowed:
+        names = ", ".join(str(c) for c in sorted(allowed))
+        raise ConfigError(f"engine.cpu = {cpu} cannot be used: this process may run on {names}")
 
 
 def _obey_signals(runner: Runner) -> None:

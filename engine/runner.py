@@ -3,6 +3,7 @@ and turns what C reports into records (engine/report.py says which)."""
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
@@ -82,6 +83,7 @@ class Runner:
         self._reconnect_s = RECONNECT_FIRST_S
         self._reconnect_at: float | None = None
         self._next_progress = self._next_time = 0.0
+        self._silent_at = time.monotonic() + config.feed.silent_after_s
 
     def _make_engine(self, credentials: Credentials) -> Engine:
         c = self._config
@@ -126,6 +128,8 @@ class Runner:
         self._connect()
         self._feed = ZmqFeed(self._config.feed.endpoint)
         self._feed.wait_connected(FEED_CONNECT_S)
+        if self._config.engine.cpu is not None:
+            os.sched_setaffinity(0, {self._config.engine.cpu})  # this thread, not libzmq's
         self._emit(
             {
                 "record": "ready",
@@ -200,7 +204,7 @@ class Runner:
         poller.register(feed.socket, zmq.POLLIN)
         poller.register(self._engine.fileno(), zmq.POLLIN)
         while not self._stopping:
-            poller.poll(POLL_MS)
+            poller.poll(0 if self._config.engine.spin else POLL_MS)
             self._hear(feed)
             if self._engine.ready:
                 self._engine.poll()
@@ -212,6 +216,8 @@ class Runner:
         for raw, t_rx_ns in feed.drain():
             self._transaction(raw, t_rx_ns)
             heard += 1
+        if heard:
+            self._silent_at = time.monotonic() + self._config.feed.silent_after_s
         if self._held and not heard:
             self._hold(False)  # what waited while we reconnected is behind us
         for notice in feed.notices():
@@ -241,6 +247,12 @@ class Runner:
         if self._engine.ready and now >= self._next_time:
             self._next_time = now + TIME_EVERY_S
             self._ask_time()
+        if now >= self._silent_at:
+            self._silent_at = now + self._config.feed.silent_after_s
+            self._notice(
+                f"the node at {self._config.feed.endpoint} has published nothing for "
+                f"{self._config.feed.silent_after_s} s: check that it is in sync and has peers."
+            )
         if self._reconnect_at is not None and now >= self._reconnect_at:
             self._reconnect()
 

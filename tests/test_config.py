@@ -79,6 +79,7 @@ def test_the_defaults_are_safe() -> None:
     assert not config.engine.live
     assert (config.engine.min_signal_sat, config.engine.sweep_inputs_min) == (0, 6)
     assert config.engine.cpu is None
+    assert not config.engine.spin
     assert config.feed.silent_after_s == 60
     assert (config.book.files, config.book.default) == ((), True)
     assert (config.risk.max_orders, config.risk.cooldown_s) == (10, 60)
@@ -104,6 +105,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
                     "min_signal_btc": '"0.5"',
                     "sweep_inputs_min": "20",
                     "cpu": "3",
+                    "spin": "true",
                 },
                 "feed": {"endpoint": '"ipc:///run/node.sock"', "silent_after_s": "5"},
                 "book": {"files": '["a.csv", "/b/c.toml"]', "default": "false"},
@@ -132,6 +134,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     )
     assert config.engine.live
     assert (config.engine.min_signal_sat, config.engine.cpu) == (50_000_000, 3)
+    assert config.engine.spin
     assert config.book.files == (tmp_path / "a.csv", Path("/b/c.toml"))
     assert (config.venue.host, config.venue.port) == ("::1", 9443)
     assert config.venue.path == "/ws-api/v3?x=1"

@@ -218,6 +218,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--price", type=_price, default=DEFAULT_PRICE, help=f"last price, default {DEFAULT_PRICE}"
     )
     parser.add_argument(
+        "--spin", action="store_true", help="never sleep, so that no client's send has to wake us"
+    )
+    parser.add_argument(
         "--stop-on-stdin-eof", action="store_true", help="end when stdin does, as with the parent"
     )
 
@@ -254,6 +257,8 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
             "pid": os.getpid(),
         }
         print(json.dumps(ready), flush=True)
+        while args.spin and not told.is_set():
+            await asyncio.sleep(0)
         await told.wait()
 
 
