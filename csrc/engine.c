@@ -51,6 +51,7 @@ struct hp_engine {
     hp_order orders[HP_ORDERS_MAX];
     hp_paid_output outputs[HP_SIGNAL_OUTPUTS_MAX];
     hp_hist stages[HP_STAGES];
+    hp_order_event acts[HP_SIGNALS_MAX]; /* what became of the transaction's signals */
     hp_decision rehearsed;
     uint32_t example_len;
     uint8_t example[EXAMPLE_BYTES_MAX]; /* the last transaction that signalled, for rehearsals */
@@ -308,28 +309,26 @@ static void count(hp_engine *e, const hp_order_event *o)
 }
 
 /* A signal that a rule chose, from the gate to the wire. The rule matched at t_trigger_ns. */
-static void act(hp_engine *e, const hp_signal *s, const hp_order_event *before, int64_t t_rx_ns,
-                int64_t t_trigger_ns)
+static void act(hp_engine *e, const hp_signal *s, int64_t t_rx_ns, int64_t t_trigger_ns,
+                hp_order_event *o)
 {
-    hp_order_event o = *before;
-    stopwatch w = {hp_now_ns(), o.stage_ns};
-    o.rule = s->rule;
-    o.order = e->strategy.rules[s->rule].order;
-    o.exchange = s->exchange;
-    memcpy(o.txid, s->txid, sizeof o.txid);
-    hp_client_id(s->txid, hp_book_name(e->strategy.book, s->exchange), o.client_id);
+    stopwatch w = {hp_now_ns(), o->stage_ns};
+    o->rule = s->rule;
+    o->order = e->strategy.rules[s->rule].order;
+    o->exchange = s->exchange;
+    memcpy(o->txid, s->txid, sizeof o->txid);
+    hp_client_id(s->txid, hp_book_name(e->strategy.book, s->exchange), o->client_id);
     int ready = hp_engine_ready(e) && !e->held;
-    o.verdict = (uint8_t)hp_risk_check(&e->risk, (uint32_t)s->rule, ready, e->in_block,
-                                       w.last_ns);
-    if (o.verdict == HP_ALLOWED)
-        fire(e, &o, &w);
-    if (o.verdict == HP_ALLOWED) {
-        o.sent_ns = w.last_ns;
-        o.stage_ns[HP_STAGE_FIRE_TOTAL] = w.last_ns - t_trigger_ns;
-        o.stage_ns[HP_STAGE_RAWTX_TO_SEND] = w.last_ns - t_rx_ns;
+    o->verdict = (uint8_t)hp_risk_check(&e->risk, (uint32_t)s->rule, ready, e->in_block,
+                                        w.last_ns);
+    if (o->verdict == HP_ALLOWED)
+        fire(e, o, &w);
+    if (o->verdict == HP_ALLOWED) {
+        o->sent_ns = w.last_ns;
+        o->stage_ns[HP_STAGE_FIRE_TOTAL] = w.last_ns - t_trigger_ns;
+        o->stage_ns[HP_STAGE_RAWTX_TO_SEND] = w.last_ns - t_rx_ns;
     }
-    count(e, &o);
-    push(e, HP_EVENT_ORDER, &o, sizeof o, NULL, 0);
+    count(e, o);
 }
 
 /* The way of an order for nobody: it keeps code and data in the caches for the whale. */
@@ -351,11 +350,31 @@ static void rehearse(hp_engine *e)
 
 /* ---- one transaction ---------------------------------------------------------------------------- */
 
-static void report(hp_engine *e, const hp_tx *tx, const hp_signal *s)
+/* Every order first: nothing else is done before the last one has left. */
+static uint32_t act_on_signals(hp_engine *e, const hp_order_event *blank, int64_t t_rx_ns,
+                               int64_t t_trigger_ns)
 {
-    uint32_t n = hp_strategy_outputs(&e->strategy, tx, s->exchange, e->outputs,
-                                     HP_SIGNAL_OUTPUTS_MAX);
-    push(e, HP_EVENT_SIGNAL, s, sizeof *s, e->outputs, n * sizeof e->outputs[0]);
+    uint32_t n_acts = 0;
+    for (uint32_t i = 0; i < e->decision.n_signals; i++) {
+        const hp_signal *s = &e->decision.signals[i];
+        if (s->rule < 0)
+            continue;
+        e->acts[n_acts] = *blank;
+        act(e, s, t_rx_ns, t_trigger_ns, &e->acts[n_acts++]);
+    }
+    return n_acts;
+}
+
+static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
+{
+    for (uint32_t i = 0; i < e->decision.n_signals; i++) {
+        const hp_signal *s = &e->decision.signals[i];
+        uint32_t n = hp_strategy_outputs(&e->strategy, tx, s->exchange, e->outputs,
+                                         HP_SIGNAL_OUTPUTS_MAX);
+        push(e, HP_EVENT_SIGNAL, s, sizeof *s, e->outputs, n * sizeof e->outputs[0]);
+    }
+    for (uint32_t i = 0; i < n_acts; i++)
+        push(e, HP_EVENT_ORDER, &e->acts[i], sizeof e->acts[i], NULL, 0);
 }
 
 static void remember(hp_engine *e, const hp_tx *tx)
@@ -384,10 +403,10 @@ int hp_engine_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_n
     int rc = claim(e);
     if (rc < 0)
         return rc;
-    hp_order_event o;
-    memset(&o, 0, sizeof o);
-    memset(o.stage_ns, -1, sizeof o.stage_ns);
-    stopwatch w = {hp_now_ns(), o.stage_ns};
+    hp_order_event blank;
+    memset(&blank, 0, sizeof blank);
+    memset(blank.stage_ns, -1, sizeof blank.stage_ns);
+    stopwatch w = {hp_now_ns(), blank.stage_ns};
     hp_tx tx;
     e->stats.transactions++;
     rc = hp_tx_parse_exact(raw, len, &tx);
@@ -400,18 +419,15 @@ int hp_engine_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_n
     hp_decision *d = &e->decision;
     hp_strategy_decide(&e->strategy, &tx, d);
     lap(&w, HP_STAGE_DECIDE);
-    for (uint32_t i = 0; i < d->n_signals; i++)
-        if (d->signals[i].rule >= 0)
-            act(e, &d->signals[i], &o, t_rx_ns, w.last_ns);
-    hp_hist_add(&e->stages[HP_STAGE_DECODE], o.stage_ns[HP_STAGE_DECODE]);
-    hp_hist_add(&e->stages[HP_STAGE_DECIDE], o.stage_ns[HP_STAGE_DECIDE]);
+    uint32_t n_acts = act_on_signals(e, &blank, t_rx_ns, w.last_ns);
+    hp_hist_add(&e->stages[HP_STAGE_DECODE], blank.stage_ns[HP_STAGE_DECODE]);
+    hp_hist_add(&e->stages[HP_STAGE_DECIDE], blank.stage_ns[HP_STAGE_DECIDE]);
     e->stats.duplicates += d->duplicate;
     e->stats.signals += d->n_signals;
     e->stats.signals_unlisted += d->unlisted;
     if (d->n_signals)
         remember(e, &tx);
-    for (uint32_t i = 0; i < d->n_signals; i++)
-        report(e, &tx, &d->signals[i]);
+    report(e, &tx, n_acts);
     notice(e);
     return (int)d->n_signals;
 }

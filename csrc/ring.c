@@ -117,16 +117,31 @@ static struct io_uring_sqe *prepare(hp_ring *ring, enum hp_ring_op op)
     return sqe;
 }
 
+/* No deadline: going on while the kernel may still use our memory, or taking a late completion for
+ * that of the next operation, is worse than waiting; and a socket's operations can always be
+ * cancelled. */
+static void cancel(hp_ring *ring, enum hp_ring_op op)
+{
+    struct io_uring_sqe *sqe = prepare(ring, HP_RING_CANCEL);
+    if (sqe) {
+        io_uring_prep_cancel64(sqe, op, 0);
+        sqe->user_data = HP_RING_CANCEL;
+    }
+    while (ring->in_flight[op] || ring->in_flight[HP_RING_CANCEL])
+        if (enter(ring, CANCEL_WAIT_NS) < 0)
+            return;
+}
+
 /* Wait for one operation; others that complete meanwhile keep their results. */
 static int finish(hp_ring *ring, enum hp_ring_op op, int64_t deadline_ns)
 {
     while (!ring->done[op]) {
         int64_t left_ns = deadline_ns - hp_now_ns();
-        if (left_ns <= 0)
-            return -HP_ETIME_OUT;
-        int rc = enter(ring, left_ns);
-        if (rc < 0)
+        int rc = left_ns > 0 ? enter(ring, left_ns) : -HP_ETIME_OUT;
+        if (rc < 0) {
+            cancel(ring, op);
             return rc;
+        }
     }
     ring->done[op] = 0;
     return ring->result[op];
@@ -196,29 +211,10 @@ void hp_ring_show(hp_ring *ring)
     io_uring_submit(&ring->uring);
 }
 
-/* No deadline: going on while the kernel may still write to our memory, or take a late completion
- * for one of the next connection, is worse than waiting; and a socket's operations can always be
- * cancelled. */
-static void cancel_one(hp_ring *ring, enum hp_ring_op op)
+int hp_ring_cancel_recv(hp_ring *ring)
 {
-    struct io_uring_sqe *sqe = prepare(ring, HP_RING_CANCEL);
-    if (sqe) {
-        io_uring_prep_cancel64(sqe, op, 0);
-        sqe->user_data = HP_RING_CANCEL;
-    }
-    while (ring->in_flight[op] || ring->in_flight[HP_RING_CANCEL])
-        if (enter(ring, CANCEL_WAIT_NS) < 0)
-            return;
-}
-
-int hp_ring_cancel(hp_ring *ring)
-{
-    int busy = 0;
-    for (int op = HP_RING_CONNECT; op <= HP_RING_RECV; op++) {
-        if (ring->in_flight[op])
-            cancel_one(ring, (enum hp_ring_op)op);
-        busy |= ring->in_flight[op];
-    }
-    memset(ring->done, 0, sizeof ring->done);
-    return busy ? -EBUSY : 0;
+    if (ring->in_flight[HP_RING_RECV])
+        cancel(ring, HP_RING_RECV);
+    ring->done[HP_RING_RECV] = 0;
+    return ring->in_flight[HP_RING_RECV] ? -EBUSY : 0;
 }

@@ -42,8 +42,8 @@ int hp_ring_received(hp_ring *ring, int64_t timeout_ns, int32_t *result);
 /* The ring's descriptor is readable while a completion waits in it. A receive that completed while
  * we waited for something else is out of it already: make the descriptor readable for that. */
 void hp_ring_show(hp_ring *ring);
-/* Cancel what is in flight and wait for it: 0, and the kernel holds no pointer of ours. -EBUSY when
- * that cannot be had, as in a thread that does not own the ring. */
-int hp_ring_cancel(hp_ring *ring);
+/* No receive is in flight any more: 0, and the kernel holds no pointer of ours. -EBUSY when that
+ * cannot be had, as in a thread that does not own the ring. */
+int hp_ring_cancel_recv(hp_ring *ring);
 
 #endif

@@ -80,14 +80,14 @@ hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_byte
     return s;
 }
 
-/* Give up the connection at once; the reason stays. 0, or what hp_ring_cancel() says. */
+/* Give up the connection at once; the reason stays. 0, or what hp_ring_cancel_recv() says. */
 static int drop(hp_session *s)
 {
     int rc = 0;
     s->open = 0;
     if (s->fd >= 0) {
         shutdown(s->fd, SHUT_RDWR); /* completes a pending recv */
-        rc = hp_ring_cancel(s->ring);
+        rc = hp_ring_cancel_recv(s->ring);
         close(s->fd);
     }
     s->fd = -1;
@@ -156,7 +156,7 @@ int hp_session_frame(hp_session *s, int opcode, const uint8_t *payload, size_t l
                      const uint8_t **frame)
 {
     if (len > sizeof s->frame - HP_WS_HEADER_MAX)
-        return -HP_EWS_TOO_BIG;
+        return -ENOSPC;
     const uint8_t *mask = next_mask(s);
     if (!mask)
         return -ENOSYS;
