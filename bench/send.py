@@ -1,9 +1,10 @@
 """Trigger to send returned, against a bare send(2) of as many bytes.
 
-Both go over loopback TCP to one other process that sleeps in epoll; they take turns, so that a
-noisy machine disturbs both alike. The order is built, signed, framed and sealed at the trigger.
-For the engine the whole path runs: a fresh deposit transaction each time, from its bytes to the
-exchange simulator, whose acknowledgement is awaited before the next."""
+Both go over loopback TCP to one other process, on another core; they take turns, so that a noisy
+machine disturbs both alike. The order is built, signed, framed and sealed at the trigger. For the
+engine the whole path runs: a fresh deposit transaction each time, from its bytes to the exchange
+simulator, whose acknowledgement is awaited before the next. Before each send the thread has either
+polled (spinning: caches warm) or slept (parked), for half a millisecond."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ WALLET = "1NDyJtNTjmwk5xPNhjgAMu4HDHigtobu1s"  # any address of the book will do
 DEPOSIT_SAT = 1_000_000_000
 WARM_UP = 200
 REPLY_S = 5.0
-PAUSE_S = 0.0005  # lets the peer fall asleep again: both sends then pay for waking it
+PAUSE_S = 0.0005
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,38 +47,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.sends < 1:
         raise HarpoonError("--sends must be 1 or more")
-    with _peer() as peer:
-        rows = measure(peer, options.sends)
+    cpus = sorted(os.sched_getaffinity(0))
+    with _peer(set(cpus[:-1])) as peer:
+        os.sched_setaffinity(0, {cpus[-1]})
+        engine = _connected_engine(peer)
+        rows = [
+            *measure("spinning", engine, peer["sink_port"], options.sends, lambda: _spin(engine)),
+            *measure("parked", engine, peer["sink_port"], options.sends, lambda: _park(engine)),
+        ]
+        engine.close()
     present(open_console(), rows, options.json)
     return 0
 
 
-def measure(peer: dict[str, Any], sends: int) -> list[Row]:
-    engine = _connected_engine(peer)
+def _spin(engine: Engine) -> None:
+    end = time.monotonic() + PAUSE_S
+    while time.monotonic() < end:
+        engine.poll()
+
+
+def _park(engine: Engine) -> None:
+    engine.poll()
+    time.sleep(PAUSE_S)
+
+
+def measure(
+    name: str, engine: Engine, sink_port: int, sends: int, pause: Callable[[], None]
+) -> list[Row]:
+    """Rows for `sends` orders and as many bare sends, in turns, with a pause before each."""
     ours: dict[str, list[int]] = {}
     bare: list[int] = []
-    with socket.create_connection(("127.0.0.1", peer["sink_port"])) as sink:
+    with socket.create_connection(("127.0.0.1", sink_port)) as sink:
         sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for number in range(WARM_UP + sends):
-            fired, sent_bytes = _fire(engine, number)
-            time.sleep(PAUSE_S)
+            pause()
+            fired, sent_bytes = _fire(engine)
+            pause()
             floor_ns = _bare_send(sink, sent_bytes)
-            time.sleep(PAUSE_S)
             if number >= WARM_UP:
                 bare.append(floor_ns)
                 for stage, stage_ns in fired.stage_ns.items():
                     ours.setdefault(stage, []).append(stage_ns)
-    engine.close()
     floor = quantiles(bare)
     return [
-        Row(stage, "ns", quantiles(ours[stage]), f"send(2) of {sent_bytes} B", floor)
+        Row(f"{name}: {stage}", "ns", quantiles(ours[stage]), f"send(2) of {sent_bytes} B", floor)
         for stage in ("fire_total", "send", "rawtx_to_send")
     ]
 
 
-def _fire(engine: Engine, number: int) -> tuple[Fired, int]:
+def _fire(engine: Engine) -> tuple[Fired, int]:
     """One deposit through the engine; its order, once the exchange has answered, and its size."""
-    raw = _deposit(number)
+    raw = _deposit(os.urandom(32))
     before = engine.stats()["bytes_sent"]
     engine.rawtx(raw, time.monotonic_ns())
     sent_bytes = engine.stats()["bytes_sent"] - before
@@ -104,14 +124,14 @@ def _bare_send(sink: socket.socket, sent_bytes: int) -> int:
     return took_ns
 
 
-def _deposit(number: int) -> bytes:
-    """One input, one output that pays the wallet; no two spend the same outpoint."""
+def _deposit(spent_txid: bytes) -> bytes:
+    """One input, one output that pays the wallet."""
     script = script_of(WALLET)
     return b"".join(
         (
             (2).to_bytes(4, "little"),
             b"\x01",
-            number.to_bytes(32, "little"),
+            spent_txid,
             bytes(4),
             b"\x00",
             b"\xff\xff\xff\xff",
@@ -148,12 +168,15 @@ def _connected_engine(peer: dict[str, Any]) -> Engine:
 
 
 @contextlib.contextmanager
-def _peer() -> Iterator[dict[str, Any]]:
+def _peer(cpus: Set[int]) -> Iterator[dict[str, Any]]:
+    """On `cpus`, spinning, or asleep where there is no core to spare."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "harpoon_bench.peer"],
+        [sys.executable, "-P", "-m", "harpoon_bench.peer", *(["--spin"] if cpus else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    if cpus:
+        os.sched_setaffinity(process.pid, cpus)
     assert process.stdout is not None
     assert process.stdin is not None
     try:

@@ -21,8 +21,9 @@
 #define EXAMPLE_BYTES_MAX 2048
 #define CLOCK_OFFSET_MS_MOST INT64_C(86400000)
 /* A node publishes a connected block's transactions back to back, coinbase first, as `rawtx` too
- * (Bitcoin Core, doc/zmq.md). A pause of this length ends the block. */
-#define BLOCK_PAUSE_NS INT64_C(500000)
+ * (Bitcoin Core, doc/zmq.md). A pause of this length ends the block; shorter ones are a busy
+ * machine's. */
+#define BLOCK_PAUSE_NS INT64_C(5000000)
 
 _Static_assert(HP_STAGES == sizeof((hp_order_event *)0)->stage_ns / sizeof(int64_t),
                "an order event has room for every stage");
@@ -154,7 +155,7 @@ int hp_engine_set_clock_offset(hp_engine *e, int64_t offset_ms)
     return 0;
 }
 
-/* ---- the owning thread ------------------------------------------------------------------------ */
+/* ---- the owning thread --------------------------------------------------------------------- */
 
 static int claim(hp_engine *e)
 {
@@ -172,7 +173,7 @@ static void push(hp_engine *e, uint32_t kind, const void *first, size_t first_le
         e->stats.events_lost++;
 }
 
-/* A venue that floods us may lose its own messages, but not the news of our orders and the session. */
+/* A venue that floods us may lose its own messages, not the news of our orders and the session. */
 static void on_text(void *context, const uint8_t *text, size_t len)
 {
     hp_engine *e = context;
@@ -234,7 +235,7 @@ int hp_engine_connect(hp_engine *e, const hp_venue_address *venue)
     return rc;
 }
 
-/* ---- one order -------------------------------------------------------------------------------- */
+/* ---- one order ------------------------------------------------------------------------------- */
 
 typedef struct stopwatch {
     int64_t last_ns;
@@ -348,7 +349,7 @@ static void rehearse(hp_engine *e)
         hp_rehearsal_send(e->rehearsal, frame, (size_t)len);
 }
 
-/* ---- one transaction ---------------------------------------------------------------------------- */
+/* ---- one transaction ------------------------------------------------------------------------- */
 
 /* Every order first: nothing else is done before the last one has left. */
 static uint32_t act_on_signals(hp_engine *e, const hp_order_event *blank, int64_t t_rx_ns,
@@ -369,7 +370,7 @@ static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
 {
     for (uint32_t i = 0; i < e->decision.n_signals; i++) {
         const hp_signal *s = &e->decision.signals[i];
-        uint32_t n = hp_strategy_outputs(&e->strategy, tx, s->exchange, e->outputs,
+        uint32_t n = hp_decision_outputs(&e->decision, tx, s->exchange, e->outputs,
                                          HP_SIGNAL_OUTPUTS_MAX);
         push(e, HP_EVENT_SIGNAL, s, sizeof *s, e->outputs, n * sizeof e->outputs[0]);
     }
@@ -379,7 +380,7 @@ static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
 
 static void remember(hp_engine *e, const hp_tx *tx)
 {
-    hp_strategy_remember(&e->strategy, tx, e->decision.signals[0].txid);
+    hp_strategy_remember(&e->strategy, tx);
     if (tx->size <= EXAMPLE_BYTES_MAX) {
         memcpy(e->example, tx->raw, tx->size);
         e->example_len = tx->size;
@@ -432,7 +433,7 @@ int hp_engine_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_n
     return (int)d->n_signals;
 }
 
-/* ---- the rest of the door ------------------------------------------------------------------------ */
+/* ---- the rest of the door -------------------------------------------------------------------- */
 
 int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
 {

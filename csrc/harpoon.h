@@ -176,6 +176,7 @@ uint32_t hp_book_count(const hp_book *book);
 
 #define HP_SIGNALS_MAX 64         /* exchanges told apart in one transaction */
 #define HP_SIGNAL_OUTPUTS_MAX 1024 /* outputs listed in one signal; paid_outputs counts all */
+#define HP_PAID_OUTPUTS_MAX 4096   /* outputs listed in all signals of one transaction */
 #define HP_RULES_MAX 64
 
 enum hp_kind { /* what a transaction is for an exchange it pays; see docs/strategy.md */
@@ -333,7 +334,7 @@ typedef struct hp_engine_config {
     uint64_t max_orders;
     uint64_t send_timeout_ns;
     uint32_t sweep_inputs_min;
-    uint32_t remembered; /* txids and outpoints kept for duplicate suppression; a power of two */
+    uint32_t remembered; /* outpoints kept for duplicate suppression; a power of two */
     uint32_t message_bytes_max; /* longest message a venue may send */
     uint8_t live;               /* 0: dry-run, everything but the send */
 } hp_engine_config;
@@ -377,7 +378,7 @@ typedef struct hp_stats {
     uint64_t transactions;  /* handed to hp_engine_rawtx */
     uint64_t malformed;
     uint64_t coinbases;
-    uint64_t duplicates;    /* transactions whose txid or outpoint had signalled before */
+    uint64_t duplicates;    /* transactions that spend an outpoint which had signalled before */
     uint64_t signals;
     uint64_t signals_unlisted; /* exchanges beyond HP_SIGNALS_MAX in one transaction */
     uint64_t orders_sent;
@@ -414,11 +415,12 @@ int hp_engine_add_rule(hp_engine *engine, const hp_rule *rule);
 int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
 
 /* From here on the calling thread owns the engine. */
-/* Connect, TLS, upgrade: 0 when the session is open, else the error; hp_engine_reason() has words. */
+/* Close what is open, then connect, TLS, upgrade: 0 when the session is open, else the error, for
+ * which hp_engine_reason() has words. */
 int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
 /* One raw transaction from the feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
 int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
-/* Read what the venue sent, answer pings; wait up to timeout_ns when nothing is there. Then rehearse
+/* Read what the venue sent, answer its latest ping; wait up to timeout_ns when nothing is there. Then rehearse
  * an order, which goes to ourselves and keeps the way warm: call this often, above all when idle.
  * 0, or the error that ended the session (HP_EVENT_CLOSED follows). */
 int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);

@@ -135,13 +135,14 @@ static void cancel(hp_ring *ring, enum hp_ring_op op)
 /* Wait for one operation; others that complete meanwhile keep their results. */
 static int finish(hp_ring *ring, enum hp_ring_op op, int64_t deadline_ns)
 {
-    while (!ring->done[op]) {
+    int rc = enter(ring, 0); /* a send is mostly done at once */
+    while (rc == 0 && !ring->done[op]) {
         int64_t left_ns = deadline_ns - hp_now_ns();
-        int rc = left_ns > 0 ? enter(ring, left_ns) : -HP_ETIME_OUT;
-        if (rc < 0) {
-            cancel(ring, op);
-            return rc;
-        }
+        rc = left_ns > 0 ? enter(ring, left_ns) : -HP_ETIME_OUT;
+    }
+    if (rc < 0) {
+        cancel(ring, op);
+        return rc;
     }
     ring->done[op] = 0;
     return ring->result[op];

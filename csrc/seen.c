@@ -1,5 +1,5 @@
 /* A set-associative table: the keyed hash picks a bucket, a bucket forgets its oldest entry. An
- * entry is 128 bits of the id's hash and name, so that two ids are told apart for good. */
+ * entry is 128 bits of the outpoint's hash and name, so that two are told apart for good. */
 #include "seen.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 typedef struct entry {
     uint64_t hash; /* 0: free */
-    uint64_t name; /* the id's first 8 bytes, which no hash key hides */
+    uint64_t name; /* the outpoint's first 8 bytes, which no hash key hides */
 } entry;
 
 typedef struct bucket {
@@ -52,9 +52,9 @@ void hp_seen_free(hp_seen *seen)
     free(seen);
 }
 
-static entry entry_of(const hp_seen *seen, const uint8_t id[36])
+static entry entry_of(const hp_seen *seen, const uint8_t outpoint[36])
 {
-    return (entry){hp_siphash13(seen->key, id, 36) | 1, hp_le64(id)};
+    return (entry){hp_siphash13(seen->key, outpoint, 36) | 1, hp_le64(outpoint)};
 }
 
 static uint32_t bucket_of(const hp_seen *seen, entry e)
@@ -62,9 +62,9 @@ static uint32_t bucket_of(const hp_seen *seen, entry e)
     return (uint32_t)(e.hash >> 32) & seen->mask;
 }
 
-int hp_seen_has(const hp_seen *seen, const uint8_t id[36])
+int hp_seen_has(const hp_seen *seen, const uint8_t outpoint[36])
 {
-    entry e = entry_of(seen, id);
+    entry e = entry_of(seen, outpoint);
     const bucket *b = &seen->buckets[bucket_of(seen, e)];
     for (uint32_t i = 0; i < WAYS; i++)
         if (b->entries[i].hash == e.hash && b->entries[i].name == e.name)
@@ -72,11 +72,11 @@ int hp_seen_has(const hp_seen *seen, const uint8_t id[36])
     return 0;
 }
 
-void hp_seen_add(hp_seen *seen, const uint8_t id[36])
+void hp_seen_add(hp_seen *seen, const uint8_t outpoint[36])
 {
-    if (hp_seen_has(seen, id))
+    if (hp_seen_has(seen, outpoint))
         return;
-    entry e = entry_of(seen, id);
+    entry e = entry_of(seen, outpoint);
     uint32_t at = bucket_of(seen, e);
     seen->buckets[at].entries[seen->oldest[at]] = e;
     seen->oldest[at] = (uint8_t)((seen->oldest[at] + 1) % WAYS);

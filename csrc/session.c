@@ -14,6 +14,7 @@
 #define RECV_BYTES 32768
 #define PLAINTEXT_SLACK 16384 /* one TLS record behind a whole message */
 #define MASK_POOL 4096
+#define DEAD_LINK_MS 10000
 #define CLOSE_WAIT_NS INT64_C(500000000)
 #define ROUNDS_PER_POLL 16 /* receives: a flooding venue may not keep us from the feed */
 #define REASON_BYTES 512
@@ -26,7 +27,7 @@ enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_TOO_BIG = 1009,
 };
 
-_Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits a frame");
+_Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits");
 _Static_assert(REASON_BYTES >= 128 + HP_WS_CONTROL_MAX, "a Close frame's reason fits behind ours");
 
 struct hp_session {
@@ -376,6 +377,22 @@ int hp_session_poll(hp_session *s, int64_t timeout_ns)
 
 /* ---- opening and closing -------------------------------------------------------------------- */
 
+/* A peer that vanished without a word is noticed within some DEAD_LINK_MS, idle or not. */
+static void set_options(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, DEAD_LINK_MS / 2000},
+        {IPPROTO_TCP, TCP_KEEPINTVL, DEAD_LINK_MS / 10000},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, DEAD_LINK_MS},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
 static int open_socket(hp_session *s, const hp_venue_address *venue, int64_t deadline_ns)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(venue->port)};
@@ -386,9 +403,7 @@ static int open_socket(hp_session *s, const hp_venue_address *venue, int64_t dea
     s->fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (s->fd < 0)
         return -errno;
-    int on = 1;
-    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    set_options(s->fd);
     return is_v4 ? hp_ring_connect(s->ring, s->fd, (struct sockaddr *)&v4, sizeof v4, deadline_ns)
                  : hp_ring_connect(s->ring, s->fd, (struct sockaddr *)&v6, sizeof v6, deadline_ns);
 }

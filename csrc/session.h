@@ -16,7 +16,8 @@ hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_byte
                            uint64_t send_timeout_ns, hp_on_text on_text, void *context);
 void hp_session_free(hp_session *session);
 
-/* Connect, TLS, upgrade: 0 when open, else the error with hp_session_reason(). */
+/* Connect, TLS, upgrade: 0 when open, else the error with hp_session_reason(). Close first what is
+ * open. */
 int hp_session_connect(hp_session *session, const hp_venue_address *venue);
 int hp_session_is_open(const hp_session *session);
 /* Read, answer, deliver; wait up to timeout_ns for something. An error has closed the session. */

@@ -34,16 +34,19 @@ static hp_signal *signal_for(hp_decision *d, uint32_t exchange)
 static void sum_outputs(const hp_strategy *strategy, const hp_tx *tx, hp_decision *d)
 {
     hp_tx_iter it = {0};
+    hp_tx_iter next = {0};
     hp_txout out;
-    while (hp_tx_next_output(tx, &it, &out)) {
+    for (; hp_tx_next_output(tx, &next, &out); it = next) {
         uint32_t exchange = hp_book_find(strategy->book, out.script, out.script_len);
         if (exchange == HP_NOBODY)
             continue;
         hp_signal *s = signal_for(d, exchange);
-        if (s) {
-            s->paid_sat += out.value_sat;
-            s->paid_outputs++;
-        }
+        if (!s)
+            continue;
+        s->paid_sat += out.value_sat;
+        s->paid_outputs++;
+        if (d->n_paid < HP_PAID_OUTPUTS_MAX)
+            d->paid[d->n_paid++] = (hp_paid_at){it, (uint16_t)exchange};
     }
 }
 
@@ -106,20 +109,10 @@ static int16_t first_rule(const hp_strategy *strategy, const hp_signal *s)
     return -1;
 }
 
-static void txid_as_outpoint(const uint8_t txid[32], uint8_t id[36])
+/* A transaction is published again with its block; a fee-bumped replacement has another txid but
+ * spends one of the same outpoints (BIP-125). A txid commits to the outpoints, so these tell both. */
+static uint32_t is_duplicate(const hp_strategy *strategy, const hp_tx *tx)
 {
-    memcpy(id, txid, 32);
-    memset(id + 32, 0xff, 4); /* HP_SEEN_TXID */
-}
-
-/* The same txid is published again with its block; a fee-bumped replacement has another txid but
- * spends one of the same outpoints (BIP-125). */
-static uint32_t is_duplicate(const hp_strategy *strategy, const hp_tx *tx, const uint8_t txid[32])
-{
-    uint8_t id[36];
-    txid_as_outpoint(txid, id);
-    if (hp_seen_has(strategy->seen, id))
-        return 1;
     hp_tx_iter it = {0};
     hp_txin in;
     while (hp_tx_next_input(tx, &it, &in))
@@ -131,6 +124,7 @@ static uint32_t is_duplicate(const hp_strategy *strategy, const hp_tx *tx, const
 void hp_strategy_decide(const hp_strategy *strategy, const hp_tx *tx, hp_decision *d)
 {
     d->n_signals = 0;
+    d->n_paid = 0;
     d->unlisted = 0;
     d->duplicate = 0;
     if (tx->out_total_sat < strategy->min_signal_sat || hp_tx_is_coinbase(tx))
@@ -148,40 +142,38 @@ void hp_strategy_decide(const hp_strategy *strategy, const hp_tx *tx, hp_decisio
     d->n_signals = kept;
     if (kept == 0)
         return;
-    uint8_t txid[32];
-    hp_tx_txid(tx, strategy->impl, txid);
-    d->duplicate = is_duplicate(strategy, tx, txid);
+    d->duplicate = is_duplicate(strategy, tx);
     if (d->duplicate) {
         d->n_signals = 0;
         d->unlisted = 0;
         return;
     }
+    uint8_t txid[32];
+    hp_tx_txid(tx, strategy->impl, txid);
     for (uint32_t i = 0; i < kept; i++) {
         memcpy(d->signals[i].txid, txid, sizeof txid);
         d->signals[i].rule = first_rule(strategy, &d->signals[i]);
     }
 }
 
-void hp_strategy_remember(hp_strategy *strategy, const hp_tx *tx, const uint8_t txid[32])
+void hp_strategy_remember(hp_strategy *strategy, const hp_tx *tx)
 {
-    uint8_t id[36];
-    txid_as_outpoint(txid, id);
-    hp_seen_add(strategy->seen, id);
     hp_tx_iter it = {0};
     hp_txin in;
     while (hp_tx_next_input(tx, &it, &in))
         hp_seen_add(strategy->seen, in.outpoint);
 }
 
-uint32_t hp_strategy_outputs(const hp_strategy *strategy, const hp_tx *tx, uint32_t exchange,
+uint32_t hp_decision_outputs(const hp_decision *d, const hp_tx *tx, uint32_t exchange,
                              hp_paid_output *outputs, uint32_t cap)
 {
     uint32_t n = 0;
-    hp_tx_iter it = {0};
-    hp_txout out;
-    while (n < cap && hp_tx_next_output(tx, &it, &out)) {
-        if (hp_book_find(strategy->book, out.script, out.script_len) != exchange)
+    for (uint32_t i = 0; i < d->n_paid && n < cap; i++) {
+        if (d->paid[i].exchange != exchange)
             continue;
+        hp_tx_iter it = d->paid[i].at;
+        hp_txout out;
+        hp_tx_next_output(tx, &it, &out);
         hp_paid_output *o = &outputs[n++];
         memset(o, 0, sizeof *o);
         o->value_sat = out.value_sat;

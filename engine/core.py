@@ -40,7 +40,6 @@ REFUSALS = {
 }
 UNKNOWN = "unknown"
 
-_REMEMBERED = 1 << 18  # txids and outpoints: months of signals, 5 MB
 _MESSAGE_BYTES_MAX = 1 << 20
 _SEND_TIMEOUT_NS = 1_000_000_000
 _PAYLOAD_BYTES = 4 << 20  # the C side's longest event
@@ -55,6 +54,7 @@ class EngineOptions:
     sweep_inputs_min: int = 6
     max_orders: int = 0
     cooldown_ns: int = 0
+    remembered: int = 1 << 21  # outpoints, 34 MB: days of every signal there is, months of whales
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Engine:
                 "max_orders": self.options.max_orders,
                 "send_timeout_ns": _SEND_TIMEOUT_NS,
                 "sweep_inputs_min": self.options.sweep_inputs_min,
-                "remembered": _REMEMBERED,
+                "remembered": self.options.remembered,
                 "message_bytes_max": _MESSAGE_BYTES_MAX,
                 "live": self.options.live,
             },
@@ -264,7 +264,7 @@ class Engine:
         if code < 0:
             raise VenueError(_with_cure(-code, self.reason() or text(lib.hp_strerror(code))))
 
-    def rawtx(self, raw: bytes | memoryview, t_rx_ns: int) -> int:
+    def rawtx(self, raw: bytes, t_rx_ns: int) -> int:
         """One transaction through the whole path: how many signals it gave, or TxError."""
         code: int = lib.hp_engine_rawtx(self._handle, ffi.from_buffer(raw), len(raw), t_rx_ns)
         return code if code >= 0 else check(code, "a transaction from the feed")

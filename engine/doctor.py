@@ -22,8 +22,8 @@ from engine.errors import HarpoonError
 
 # Read without a system call through the vDSO; the others cost a microsecond or more a reading.
 FAST_CLOCKS = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"}
-KERNEL_LEAST = (5, 6)  # io_uring's send and recv
-KERNEL_BEST = (6, 1)  # DEFER_TASKRUN, SINGLE_ISSUER, multishot recv
+KERNEL_LEAST = (5, 11)  # io_uring waits with a timeout of its own
+KERNEL_BEST = (6, 0)  # SINGLE_ISSUER
 LOCKED_LEAST_BYTES = 64 * 1024  # the pages that hold secrets, with room
 IO_URING_SETUP = 425  # io_uring_setup(2), the same number on every architecture but Alpha
 IO_URING_PARAMS_BYTES = 120  # struct io_uring_params
@@ -54,9 +54,9 @@ def kernel_check(release: str) -> Check:
         return Check("kernel", None, release)
     version = (int(numbers[1]), int(numbers[2]))
     if version < KERNEL_LEAST:
-        return Check("kernel", False, release, "boot Linux 5.6 or later: its io_uring can send")
+        return Check("kernel", False, release, "boot Linux 5.11 or later: its io_uring is enough")
     if version < KERNEL_BEST:
-        return Check("kernel", None, release, "Linux 6.1 or later wakes the ring's owner less")
+        return Check("kernel", None, release, "Linux 6.0 or later spares the ring a lock")
     return Check("kernel", True, release)
 
 

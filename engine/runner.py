@@ -168,6 +168,7 @@ class Runner:
     def _measure_clock(self) -> None:
         """The venue's clock from TIME_SAMPLES requests, one after the other."""
         self._offsets.clear()
+        self._time_requests.clear()
         deadline = time.monotonic() + self._config.venue.timeout_s
         for wanted in range(1, TIME_SAMPLES + 1):
             self._ask_time()
@@ -180,6 +181,17 @@ class Runner:
                 self._engine.poll(POLL_MS * 1_000_000)
                 self._events()
         self._next_time = time.monotonic() + TIME_EVERY_S
+
+    def _check_pulse(self) -> None:
+        """Ask the time again. A venue that has not answered the last time in TIME_EVERY_S is gone,
+        whatever TCP believes."""
+        if self._time_requests:
+            self._notice("the venue has stopped answering")
+            self._time_requests.clear()
+            self._engine.close()
+            self._events()
+        else:
+            self._ask_time()
 
     def _ask_time(self) -> None:
         request_id = f"time-{time.monotonic_ns()}"
@@ -246,7 +258,7 @@ class Runner:
             self._emit({"record": "progress", "stats": self._engine.stats()})
         if self._engine.ready and now >= self._next_time:
             self._next_time = now + TIME_EVERY_S
-            self._ask_time()
+            self._check_pulse()
         if now >= self._silent_at:
             self._silent_at = now + self._config.feed.silent_after_s
             self._notice(

@@ -42,8 +42,8 @@ def btc_argument(text: str) -> int:
 
 def sweep_argument(text: str) -> int:
     """A command line's number of inputs that make a sweep."""
-    if not re.fullmatch("[0-9]{1,6}", text) or not 2 <= int(text) <= _SWEEP_INPUTS_MOST:
-        raise argparse.ArgumentTypeError(f"must be a number from 2 to {_SWEEP_INPUTS_MOST}")
+    if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= _SWEEP_INPUTS_MOST:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {_SWEEP_INPUTS_MOST}")
     return int(text)
 
 

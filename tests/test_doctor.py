@@ -17,8 +17,8 @@ from engine.doctor import Check
         ("6.18.44-cloud", True),
         ("6.1.0-18-amd64", True),
         ("5.15.0-generic", None),
-        ("5.6.0", None),
-        ("5.4.0-200-generic", False),
+        ("5.11.0", None),
+        ("5.10.0-30-amd64", False),
         ("unnumbered", None),
     ],
 )

@@ -123,7 +123,7 @@ def test_kill_while_orders_stream_out(wire: Rig) -> None:
     """Whatever the instant: what the engine says it sent is what the server gets."""
     killer = threading.Timer(0.02, wire.engine.kill)
     killer.start()
-    fired = []
+    fired: list[Fired] = []
     while not fired or fired[-1].refusal is None:
         fired.append(wire.deposit(len(fired)))
         if fired[-1].refusal is None:

@@ -3,6 +3,7 @@ means (MANIFEST.md)."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 from collections import defaultdict
@@ -14,7 +15,7 @@ from engine.address import address_of
 from engine.book import Book, BookEntry, load
 from engine.core import EngineOptions, Signal
 from engine.errors import FeedError
-from engine.scan import signals
+from engine.scan import signals, sweep_argument
 
 from .builders import Output, block, coinbase, op_return, p2pkh_wallet, p2wpkh_wallet, payment
 
@@ -214,6 +215,17 @@ def test_a_signal_as_json(tmp_path: Path) -> None:
         "inputs_recognised": 6,
         "inputs_owned": 0,
     }
+
+
+@pytest.mark.parametrize("text", ["1", "6", "100000"])
+def test_numbers_of_inputs_that_make_a_sweep(text: str) -> None:
+    assert sweep_argument(text) == int(text)
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "-1", "1.5", "100001", "9" * 5000, "\u0663"])
+def test_numbers_of_inputs_that_make_none(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 100000"):
+        sweep_argument(text)
 
 
 def test_a_block_with_a_malformed_transaction(tmp_path: Path) -> None:

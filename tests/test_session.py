@@ -285,20 +285,6 @@ def test_signals_do_not_shorten_the_patience_with_a_slow_server(files: Certifica
         assert wire.messages(1) == [b"hello"]
 
 
-def test_the_request_says_where_it_wants_to_go(files: CertificateFiles) -> None:
-    requests: list[bytes] = []
-
-    def script(connection: Connection) -> None:
-        connection.handshake()
-        requests.append(connection.request())
-        connection.send(agreement(requests[0]))
-
-    with serving(files, script) as server, rig(server):
-        lines = requests[0].decode().split("\r\n")
-        assert lines[0] == "GET /ws-api/v3 HTTP/1.1"
-        assert f"Host: localhost:{server.port}" in lines
-
-
 def test_an_answer_in_single_bytes_opens_the_session(files: CertificateFiles) -> None:
     def script(connection: Connection) -> None:
         connection.handshake()

@@ -195,6 +195,7 @@ def test_a_single_satoshi_that_leaves_makes_a_withdrawal() -> None:
         (5, {}, "deposit"),
         (6, {}, "sweep"),
         (203, {}, "sweep"),
+        (1, {"sweep_inputs_min": 1}, "sweep"),
         (2, {"sweep_inputs_min": 2}, "sweep"),
         (6, {"sweep_inputs_min": 7}, "deposit"),
         (7, {"sweep_inputs_min": 7}, "sweep"),
@@ -363,8 +364,8 @@ def flood(*outputs: Output, inputs: int = 97_000) -> bytes:
 
 
 def test_memory_is_bounded_and_forgets_the_oldest() -> None:
-    """2^18 entries; every input of a signal takes one."""
-    engine = Engine(BOOK)
+    """Every input of a signal takes one entry."""
+    engine = Engine(BOOK, EngineOptions(remembered=1 << 18))
     raw = payment(WHALE, to(OKX, BTC), inputs=20)
     assert len(feed(engine, raw)) == 1
     first = flood(to(OKX, 1))

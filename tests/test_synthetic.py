@@ -310,7 +310,7 @@ def test_input_types_are_what_the_spent_outputs_say(shared_data: Path) -> None:
     assert measured["p2tr-key"] + measured["p2tr-script"] == 2373
 
 
-def real_transactions(shared_data: Path, height: str) -> list[memoryview]:
+def real_transactions(shared_data: Path, height: str) -> list[bytes]:
     return read_block(shared_data / "blocks" / f"block_{height}.bin")[1:]
 
 

@@ -51,7 +51,7 @@ class _Tally:
         self.op_return_bytes: list[int] = []
         self.taproot_script_bytes: list[int] = []
 
-    def add(self, raw: bytes | memoryview) -> None:
+    def add(self, raw: bytes) -> None:
         tx = ffi.new("hp_tx *")
         buffer = ffi.from_buffer(raw)
         check(lib.hp_tx_parse_exact(buffer, len(raw), tx))
@@ -88,7 +88,7 @@ class _Tally:
                 yield _OUTPUTS.get((len(script), script[:2]), "other")
 
 
-def measure(transactions: Iterable[bytes | memoryview]) -> Proportions:
+def measure(transactions: Iterable[bytes]) -> Proportions:
     """Of raw transactions, none of them a coinbase; TxError for what is not one."""
     tally = _Tally()
     for raw in transactions:

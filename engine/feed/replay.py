@@ -17,8 +17,8 @@ HEADER_BYTES = 80
 _CURE = "fetch it anew with `bitcoin-cli getblock HASH 0 | xxd -r -p > FILE`."
 
 
-def read_block(path: Path) -> list[memoryview]:
-    """The transactions of a raw block file, coinbase first, as views of one buffer.
+def read_block(path: Path) -> list[bytes]:
+    """The transactions of a raw block file, coinbase first.
     FeedError when there is no such file or it is not exactly one block."""
     try:
         raw_block = path.read_bytes()
@@ -30,11 +30,10 @@ def read_block(path: Path) -> list[memoryview]:
     return list(transactions(raw_block, str(path)))
 
 
-def transactions(raw_block: bytes, name: str = "the block") -> Iterator[memoryview]:
-    """The raw transactions of a block, coinbase first, as views of `raw_block`.
+def transactions(raw_block: bytes, name: str = "the block") -> Iterator[bytes]:
+    """The raw transactions of a block, coinbase first.
     FeedError, which calls the block `name`, at the first byte that cannot be right."""
     count, at = _transaction_count(raw_block, name)
-    view = memoryview(raw_block)
     base = ffi.from_buffer("uint8_t[]", raw_block)
     tx = ffi.new("hp_tx *")
     for number in range(count):
@@ -45,7 +44,7 @@ def transactions(raw_block: bytes, name: str = "the block") -> Iterator[memoryvi
                 f"{name} is damaged or cut short in transaction {number + 1} of {count}, at byte "
                 f"{at} ({error}): {_CURE}"
             ) from error
-        yield view[at : at + size]
+        yield raw_block[at : at + size]
         at += size
     if at != len(raw_block):
         raise FeedError(

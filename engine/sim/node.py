@@ -38,7 +38,7 @@ TOPIC = b"rawtx"
 class Load:
     """Everything that will be published, in order. `planted` is empty for real blocks."""
 
-    transactions: Sequence[bytes | memoryview]
+    transactions: Sequence[bytes]
     planted: dict[str, int]
 
 
@@ -186,7 +186,7 @@ def _is_local(endpoint: str) -> bool:
 
 def _publish(
     socket: zmq.Socket[bytes],
-    transactions: Sequence[bytes | memoryview],
+    transactions: Sequence[bytes],
     rate: float,
     parent: int | None,
 ) -> float:
