@@ -138,11 +138,22 @@ class Book:
             raise BookError(f"memory is short for a book of {len(self._entries)} addresses")
         self.handle: Any = ffi.gc(handle, lib.hp_book_free)
         self._ids: dict[str, int] = {}
+        owners: dict[tuple[str, str], int] = {}
         for script, entry in self._entries.items():
+            claim = (entry.exchange, entry.label)
+            if claim not in owners:
+                owners[claim] = self._add_owner(entry)
             what = f"{entry.address} ({entry.exchange})"
-            exchange = check(lib.hp_book_exchange(self.handle, entry.exchange.encode()), what)
-            check(lib.hp_book_add(self.handle, script, len(script), exchange), what)
-            self._ids[entry.exchange] = exchange
+            check(lib.hp_book_add(self.handle, script, len(script), owners[claim]), what)
+        check(lib.hp_book_build(self.handle), "building the address book")
+
+    def _add_owner(self, entry: BookEntry) -> int:
+        what = f"{entry.address} ({entry.exchange})"
+        exchange = check(lib.hp_book_exchange(self.handle, entry.exchange.encode()), what)
+        self._ids[entry.exchange] = exchange
+        label = check(lib.hp_book_label(self.handle, entry.label.encode()), what)
+        owner = ffi.new("hp_owner *", {"exchange": exchange, "label": label})
+        return check(lib.hp_book_owner(self.handle, owner), what)
 
     def __len__(self) -> int:
         return int(lib.hp_book_count(self.handle))
