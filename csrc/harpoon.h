@@ -4,7 +4,7 @@
  * drift apart. Rules that hold everywhere:
  *   - a function returns >= 0 for success and -errno or -HP_E... for failure; hp_strerror() names it;
  *   - nothing prints, nothing keeps global state, nothing here may be called from two threads at once
- *     on the same handle except hp_engine_kill();
+ *     on the same handle but what says "any thread", and the reading of a built book;
  *   - times are nanoseconds of CLOCK_MONOTONIC unless the name ends in _ms (CLOCK_REALTIME, epoch);
  *   - money is satoshis; a txid is 32 bytes in internal (not displayed) byte order.
  */
@@ -444,7 +444,7 @@ typedef struct hp_latency {
 
 typedef struct hp_engine hp_engine;
 
-/* The book must outlive the engine and may not change under it. NULL on failure with *error set. */
+/* The book must outlive the engine, or be returned by it. NULL on failure with *error set. */
 hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
                          const hp_sha256_impl *impl, int *error);
 void hp_engine_free(hp_engine *engine);
@@ -481,6 +481,13 @@ const char *hp_engine_reason(const hp_engine *engine);
 /* What io_uring offers here and what is used of it, in words. */
 const char *hp_engine_ring(const hp_engine *engine);
 const char *hp_engine_cipher(hp_engine *engine);
+
+/* Any thread: another built book, to be used from the next transaction or poll on. Exchanges that the
+ * former book has must have the same ids in it. The book that was offered before and not taken, or NULL. */
+const hp_book *hp_engine_offer_book(hp_engine *engine, const hp_book *book);
+/* Any thread: the book that the engine has stopped using, or NULL. As long as one waits here, no other
+ * is taken. */
+const hp_book *hp_engine_returned_book(hp_engine *engine);
 
 /* Any thread: no order is sent any more. */
 void hp_engine_kill(hp_engine *engine);

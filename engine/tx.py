@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine._native import check, ffi, lib
 
 _IMPL = lib.hp_sha256_choose(ffi.NULL)
+_BLOCK_HEADER_BYTES = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,35 @@ def decode(raw: bytes) -> Transaction:
         size=tx.size,
         vsize=(3 * lib.hp_tx_base_size(tx) + tx.size + 3) // 4,
     )
+
+
+def walk_block(raw: bytes) -> Iterator[memoryview]:
+    """The raw transactions of a block, coinbase first, as views of `raw`: an 80-byte header, their
+    number, then they. TxError at the first byte that cannot be right; any header will do."""
+    count, at = _transaction_count(raw)
+    view, base = memoryview(raw), ffi.from_buffer("uint8_t[]", raw)
+    tx = ffi.new("hp_tx *")
+    for number in range(count):
+        size = lib.hp_tx_parse(base + at, len(raw) - at, tx)
+        if size < 0:
+            check(size, f"transaction {number + 1} of {count} of a block, at byte {at}")
+        yield view[at : at + size]
+        at += size
+    if at != len(raw):
+        check(-lib.HP_ETX_TRAILING, f"a block of {count} transactions")
+
+
+def _transaction_count(raw: bytes) -> tuple[int, int]:
+    """The number behind the header, a CompactSize, and where the first transaction starts."""
+    start = _BLOCK_HEADER_BYTES + 1
+    first = raw[start - 1] if len(raw) >= start else 0
+    width = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(first, 0)
+    if len(raw) < start + width:
+        check(-lib.HP_ETX_TRUNCATED, "a block's header")
+    count = int.from_bytes(raw[start : start + width], "little") if width else first
+    if width and count < {2: 0xFD, 4: 1 << 16, 8: 1 << 32}[width]:
+        check(-lib.HP_ETX_VARINT, "the number of a block's transactions")
+    return count, start + width
 
 
 def _inputs(tx: object) -> tuple[TxIn, ...]:
