@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine._native import check, ffi, lib
 
 _IMPL = lib.hp_sha256_choose(ffi.NULL)
-_BLOCK_HEADER_BYTES = 80
+BLOCK_HEADER_BYTES = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +69,32 @@ def decode(raw: bytes) -> Transaction:
     )
 
 
-def walk_block(raw: bytes) -> Iterator[memoryview]:
-    """The raw transactions of a block, coinbase first, as views of `raw`: an 80-byte header, their
-    number, then they. TxError at the first byte that cannot be right; any header will do."""
+def walk_block(raw: bytes) -> Iterator[bytes]:
+    """The raw transactions of a block, coinbase first: an 80-byte header, their number, then they.
+    TxError at the first byte that cannot be right; any header will do."""
     count, at = _transaction_count(raw)
-    view, base = memoryview(raw), ffi.from_buffer("uint8_t[]", raw)
+    base = ffi.from_buffer("uint8_t[]", raw)
     tx = ffi.new("hp_tx *")
     for number in range(count):
         size = lib.hp_tx_parse(base + at, len(raw) - at, tx)
         if size < 0:
-            check(size, f"transaction {number + 1} of {count} of a block, at byte {at}")
-        yield view[at : at + size]
+            check(size, f"transaction {number + 1} of {count} in a block, at byte {at}")
+        yield raw[at : at + size]
         at += size
     if at != len(raw):
-        check(-lib.HP_ETX_TRAILING, f"a block of {count} transactions")
+        check(-lib.HP_ETX_TRAILING, f"{len(raw) - at} bytes behind its {count} transactions")
 
 
 def _transaction_count(raw: bytes) -> tuple[int, int]:
     """The number behind the header, a CompactSize, and where the first transaction starts."""
-    start = _BLOCK_HEADER_BYTES + 1
-    first = raw[start - 1] if len(raw) >= start else 0
-    width = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(first, 0)
-    if len(raw) < start + width:
-        check(-lib.HP_ETX_TRUNCATED, "a block's header")
-    count = int.from_bytes(raw[start : start + width], "little") if width else first
-    if width and count < {2: 0xFD, 4: 1 << 16, 8: 1 << 32}[width]:
-        check(-lib.HP_ETX_VARINT, "the number of a block's transactions")
-    return count, start + width
+    number = raw[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + 9]
+    width = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(number[0], 0) if number else 0
+    count = int.from_bytes(number[1 : 1 + width] if width else number[:1], "little")
+    if len(number) <= width or count == 0:
+        check(-lib.HP_ETX_TRUNCATED, "a block ends behind its header, without a transaction")
+    if count < {0: 0, 2: 0xFD, 4: 1 << 16, 8: 1 << 32}[width]:
+        check(-lib.HP_ETX_VARINT, f"a block of {count} transactions")
+    return count, BLOCK_HEADER_BYTES + 1 + width
 
 
 def _inputs(tx: object) -> tuple[TxIn, ...]:
