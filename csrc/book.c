@@ -12,7 +12,7 @@
 #define SCRIPT_MIN 4 /* witness v1-16 with a 2-byte program, BIP-141 */
 #define LINKED 31u
 
-/* ---- hashing ----------------------------------------------------------------------------------- */
+/* ---- hashing --------------------------------------------------------------------------------- */
 
 static uint64_t draw(hp_siphash_key sip, uint8_t number)
 {
@@ -47,8 +47,9 @@ static inline uint32_t form_of(const uint8_t *s, size_t len)
 }
 
 /* Two Feistel rounds. The first only has to make `rest` differ where the 4 bytes do; in the second
- * the hashes of any two different `rest` are uniform and independent (vector multiply-shift: Thorup,
- * "High Speed Hashing for Integers and Strings", 3), whatever a stranger sends who sees no hash. */
+ * the hashes of any two different `rest` are uniform and independent (vector multiply-shift:
+ * Thorup, "High Speed Hashing for Integers and Strings", 3), whatever a stranger sends who sees no
+ * hash. */
 static inline hp_book_place place_program(const hp_book_key *key, uint32_t form, const uint8_t *s)
 {
     const uint8_t *program = s + (form == HP_BOOK_P2PKH ? 3 : 2);
@@ -94,7 +95,7 @@ int hp_book_place_of(const hp_book_key *key, const uint8_t *script, size_t len,
     return 1;
 }
 
-/* ---- looking up ---------------------------------------------------------------------------------- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 /* Bit i: the line's i-th fingerprint is this one. */
 static inline uint32_t match(const hp_book_line *line, uint16_t print)
@@ -136,8 +137,8 @@ static int is_record(const hp_book *book, const hp_book_record *r, const hp_book
     return (r->rest[2] | (uint64_t)r->rest[3] << 32) == place->rest[1];
 }
 
-/* Which record of the line is the script's, or HP_BOOK_NONE. A file may say anything: nothing read from it
- * is used as an index unchecked. */
+/* Which record of the line is the script's, or HP_BOOK_NONE. A file may say anything: nothing read
+ * from it is used as an index unchecked. */
 static uint32_t among(const hp_book *book, uint32_t matches, uint32_t first,
                       const hp_book_place *place, const uint8_t *script, size_t len)
 {
@@ -216,7 +217,7 @@ uint32_t hp_book_find(const hp_book *book, const uint8_t *script, size_t len)
     return exchange_of(book, script, len);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------ */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 uint32_t hp_book_owner_bits(uint32_t home_lines)
 {

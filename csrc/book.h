@@ -19,9 +19,9 @@
 #define HP_BOOK_OWNERS_MAX (1u << 24)
 #define HP_BOOK_SCRIPT_WORDS 6u /* 64-bit words of the longest script */
 #define HP_BOOK_NONE UINT32_MAX
-#define HP_BOOK_MAGIC UINT64_C(0x316b6f6f62706168) /* "hapbook1"; reads otherwise on a big-endian CPU */
+#define HP_BOOK_MAGIC UINT64_C(0x316b6f6f62706168) /* "hapbook1" on a little-endian CPU */
 
-_Static_assert(HP_BOOK_ENTRIES_MAX <= HP_BOOK_RECORDS_MAX, "a line's head has 27 bits for its start");
+_Static_assert(HP_BOOK_ENTRIES_MAX <= HP_BOOK_RECORDS_MAX, "a line's start has 27 bits");
 
 __extension__ typedef unsigned __int128 hp_u128;
 
@@ -95,9 +95,10 @@ typedef struct hp_book_place { /* a script as the book knows it */
     uint32_t form;
 } hp_book_place;
 
-/* 1, or 0 when no address stands for the script. For HP_BOOK_OTHER rest[1] is 0: the script itself is
- * in the arena, at the offset that a record has there. */
-int hp_book_place_of(const hp_book_key *key, const uint8_t *script, size_t len, hp_book_place *place);
+/* 1, or 0 when no address stands for the script. For HP_BOOK_OTHER rest[1] is 0: the script itself
+ * is in the arena, at the offset that a record has there. */
+int hp_book_place_of(const hp_book_key *key, const uint8_t *script, size_t len,
+                     hp_book_place *place);
 void hp_book_key_init(hp_book_key *key, const uint64_t seed[2]);
 hp_book_layout hp_book_layout_of(const hp_book_header *header);
 /* Bits of a record's word that are the owner's. */
@@ -114,8 +115,8 @@ static inline uint32_t hp_book_home(uint32_t home_lines, uint32_t hash)
     return (uint32_t)((uint64_t)hash * home_lines >> 32);
 }
 
-/* The part of a record's word above the owner. A line's hashes share their upper bits: at least as many
- * as the number of home lines has, less one. The 16 lower ones are the fingerprint. */
+/* The part of a record's word above the owner. A line's hashes share their upper bits: at least as
+ * many as the number of home lines has, less one. The 16 lower ones are the fingerprint. */
 static inline uint32_t hp_book_tag(uint32_t owner_bits, uint32_t form, uint32_t hash)
 {
     uint32_t left = 30 - owner_bits;

@@ -1,5 +1,6 @@
-/* The writing side of a book: a draft takes scripts in any order; building sorts them by hash, which
- * is the order of the lines, and lays them out in one sweep. Nothing here is for the hot thread. */
+/* The writing side of a book: a draft takes scripts in any order; building sorts them by hash,
+ * which is the order of the lines, and lays them out in one sweep. Nothing here is for the hot
+ * thread. */
 #include "book.h"
 
 #include <errno.h>
@@ -39,7 +40,7 @@ struct hp_book_draft {
     growing arena;
 };
 
-/* ---- a draft ------------------------------------------------------------------------------------- */
+/* ---- a draft --------------------------------------------------------------------------------- */
 
 static int append(growing *g, const void *data, size_t bytes)
 {
@@ -182,7 +183,7 @@ int hp_book_add(hp_book *book, const uint8_t *script, size_t len, uint32_t owner
     return 0;
 }
 
-/* ---- sorting ------------------------------------------------------------------------------------- */
+/* ---- sorting --------------------------------------------------------------------------------- */
 
 /* Equal scripts come to lie side by side, the first registered owner first. */
 static int compare(const void *left, const void *right)
@@ -206,7 +207,8 @@ static void insertion_sort(entry *e, size_t n)
     }
 }
 
-/* In place, by the hash's bytes from the highest (McIlroy, Bostic, McIlroy, "Engineering Radix Sort"). */
+/* In place, by the hash's bytes from the highest (McIlroy, Bostic, McIlroy, "Engineering Radix
+ * Sort"). */
 static void sort(entry *e, size_t n, int shift)
 {
     if (n <= SMALL) {
@@ -279,7 +281,7 @@ static int drop_repeated(hp_book_draft *draft)
     return 0;
 }
 
-/* ---- laying out ---------------------------------------------------------------------------------- */
+/* ---- laying out ------------------------------------------------------------------------------ */
 
 /* The entries from `i` on that share its line. */
 static uint32_t run_length(const hp_book_draft *draft, uint32_t home_lines, uint32_t i)
@@ -328,7 +330,8 @@ static void write_records(const hp_book_draft *draft, uint32_t owner_bits, hp_bo
     }
 }
 
-/* The fingerprints of entries [i, i + n), which share the line `at`; further lines come from *spare. */
+/* The fingerprints of entries [i, i + n), which share the line `at`; further lines come from
+ * *spare. */
 static void write_chain(const hp_book_draft *draft, hp_book_line *lines, uint32_t at, uint32_t i,
                         uint32_t n, uint32_t *spare)
 {
@@ -365,7 +368,8 @@ static void write_parts(const hp_book_draft *draft, const hp_book_header *h, cha
     uint32_t spare = h->home_lines;
     for (uint32_t i = 0; i < draft->count;) {
         uint32_t n = run_length(draft, h->home_lines, i);
-        write_chain(draft, lines, hp_book_home(h->home_lines, draft->entries[i].hash), i, n, &spare);
+        uint32_t home = hp_book_home(h->home_lines, draft->entries[i].hash);
+        write_chain(draft, lines, home, i, n, &spare);
         i += n;
     }
     copy(base + at.owners_at, &draft->owners);

@@ -1,6 +1,6 @@
-/* A built book as a file: written once beside its place and renamed there, then mapped by whoever wants
- * it. The header has a checksum and every bound; book.c checks each index against these bounds, so
- * the rest of the file may hold anything. */
+/* A built book as a file: written once beside its place and renamed there, then mapped by whoever
+ * wants it. The header has a checksum and every bound; book.c checks each index against these
+ * bounds, so the rest of the file may hold anything. */
 #include "book.h"
 
 #include <errno.h>
@@ -77,7 +77,7 @@ int hp_book_save(const hp_book *book, const char *path)
     return rc;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int counts_are_sane(const hp_book_header *h)
 {

@@ -183,18 +183,19 @@ typedef struct hp_owner {
     uint8_t pad;
 } hp_owner;
 
-/* A draft with room for `capacity` scripts, or NULL. `seed` keys the hash: whoever pays us chooses the
- * scripts. */
+/* A draft with room for `capacity` scripts, or NULL. `seed` keys the hash: whoever pays us chooses
+ * the scripts. */
 hp_book *hp_book_new(uint32_t capacity, const uint8_t seed[16]);
 void hp_book_free(hp_book *book);
 /* For a draft. The id of the exchange `name`, which is added when new; the id of one more label or
- * owner (the caller keeps these apart); 0 for a script taken. Or -HP_EBOOK_..., -HP_ECONFIG, -ENOMEM. */
+ * owner (the caller keeps these apart); 0 for a script taken. Or -HP_EBOOK_..., -HP_ECONFIG,
+ * -ENOMEM. */
 int hp_book_exchange(hp_book *book, const char *name);
 int hp_book_label(hp_book *book, const char *label);
 int hp_book_owner(hp_book *book, const hp_owner *owner);
 int hp_book_add(hp_book *book, const uint8_t *script, size_t len, uint32_t owner);
-/* The draft becomes a book; a script added twice stays its first owner's. 0, or -HP_EBOOK_CONFLICT when
- * two exchanges claim a script, -HP_EBOOK_CROWDED; then the draft is of no further use. */
+/* The draft becomes a book; a script added twice stays its first owner's. 0, or -HP_EBOOK_CONFLICT
+ * when two exchanges claim a script, -HP_EBOOK_CROWDED; then the draft is of no further use. */
 int hp_book_build(hp_book *book);
 /* The exchange's id, or HP_NOBODY. */
 uint32_t hp_book_find(const hp_book *book, const uint8_t *script, size_t len);
@@ -208,10 +209,11 @@ uint64_t hp_book_bytes(const hp_book *book, uint64_t *index_bytes);
 
 /* Write a built book to `path`, whole or not at all: 0 or -errno. */
 int hp_book_save(const hp_book *book, const char *path);
-/* Map a saved book, which all processes then share: NULL on failure with *error set. Whatever is in the
- * file, no lookup reads outside of it; a file cut short after this is a SIGBUS. */
+/* Map a saved book, which all processes then share: NULL on failure with *error set. Whatever is
+ * in the file, no lookup reads outside of it; a file cut short after this is a SIGBUS. */
 hp_book *hp_book_open(const char *path, int *error);
-/* Read a book that came from a file to its end: 0, or -HP_EBOOK_DAMAGED when it is not what was saved. */
+/* Read a book that came from a file to its end: 0, or -HP_EBOOK_DAMAGED when it is not what was
+ * saved. */
 int hp_book_verify(const hp_book *book);
 
 /* ---- signals and rules ---------------------------------------------------------------------- */
@@ -482,11 +484,12 @@ const char *hp_engine_reason(const hp_engine *engine);
 const char *hp_engine_ring(const hp_engine *engine);
 const char *hp_engine_cipher(hp_engine *engine);
 
-/* Any thread: another built book, to be used from the next transaction or poll on. Exchanges that the
- * former book has must have the same ids in it. The book that was offered before and not taken, or NULL. */
+/* Any thread: another built book, to be used from the next transaction or poll on. Exchanges that
+ * the former book has must have the same ids in it. The book that was offered before and not
+ * taken, or NULL. */
 const hp_book *hp_engine_offer_book(hp_engine *engine, const hp_book *book);
-/* Any thread: the book that the engine has stopped using, or NULL. As long as one waits here, no other
- * is taken. */
+/* Any thread: the book that the engine has stopped using, or NULL. As long as one waits here, no
+ * other is taken. */
 const hp_book *hp_engine_returned_book(hp_engine *engine);
 
 /* Any thread: no order is sent any more. */

@@ -168,20 +168,20 @@ class Book:
         error = ffi.new("int *")
         handle = lib.hp_book_open(os.fsencode(path), error)
         if handle == ffi.NULL:
-            raise BookError(f"{path}: {text(lib.hp_strerror(error[0]))}")
+            raise BookError(f"{path}: cannot be used: {_reason(error[0])}")
         book = cls.__new__(cls)
         book._entries = {}
         book.handle = ffi.gc(handle, lib.hp_book_free)
         book._ids = _ids(book.handle)
         if verify and (code := lib.hp_book_verify(book.handle)) < 0:
-            raise BookError(f"{path}: {text(lib.hp_strerror(code))}")
+            raise BookError(f"{path}: cannot be used: {_reason(code)}")
         return book
 
     def save(self, path: Path) -> None:
         """Write what open() reads, whole or not at all. Where the claims come from is not kept."""
         code = lib.hp_book_save(self.handle, os.fsencode(path))
         if code < 0:
-            raise BookError(f"{path}: cannot be written: {text(lib.hp_strerror(code))}")
+            raise BookError(f"{path}: cannot be written: {_reason(code)}: choose another file")
 
     def _add_entries(self) -> None:
         owners: dict[tuple[str, str, str, date | None], int] = {}
@@ -269,6 +269,10 @@ def _ids(handle: Any) -> dict[str, int]:
             break
         ids[name] = number
     return ids
+
+
+def _reason(code: int) -> str:
+    return os.strerror(-code) if -code < lib.HP_ETX_TRUNCATED else text(lib.hp_strerror(code))
 
 
 def _seconds(day: date) -> int:
