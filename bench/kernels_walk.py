@@ -1,5 +1,5 @@
-"""The walk over transactions, beside python-bitcoinlib: those of the blocks in ../shared/data/blocks
-where these are, else invented ones with a real block's proportions."""
+"""The walk over transactions, beside python-bitcoinlib: over those of ../shared/data/blocks where it
+is, else over invented ones with a real block's proportions."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from harpoon_bench._floor import lib as loop
 from harpoon_bench.kernels_book import QUERIES, ROUNDS, measure, python_set_ps
 
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
-MOST = {"python": 10**6, "std": 10**7, "robin": 10**7, "absl": 10**8}
+MOST = {"python": 10**6, "std": 10**7, "robin": 10**7, "absl": 10**7}  # they need memory
 NAMES = {
     "python": "set of Python",
     "std": "std::unordered_set",
