@@ -110,7 +110,8 @@ def _built(entries: int) -> Any:
 def _chain(table_bytes: int) -> Any:
     """A table of that size to chase through, on the same kind of pages as a book."""
     lines = max(2, table_bytes // LINE_BYTES)
-    pages = mmap.mmap(-1, -(-lines * LINE_BYTES // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES)
+    whole = -(-lines * LINE_BYTES // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+    pages = mmap.mmap(-1, whole, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if table_bytes >= HUGE_PAGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     table = loop_ffi.from_buffer("uint64_t[]", pages)

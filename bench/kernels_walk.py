@@ -1,4 +1,4 @@
-"""The walk over transactions, beside python-bitcoinlib: over those of ../shared/data/blocks where it
+"""The walk over transactions, beside python-bitcoinlib: of the blocks in ../shared/data where it
 is, else over invented ones with a real block's proportions."""
 
 from __future__ import annotations
