@@ -153,7 +153,7 @@ static uint32_t among(const hp_book *book, uint32_t matches, uint32_t first,
 static uint32_t search(const hp_book *book, const hp_book_place *place, const uint8_t *script,
                        size_t len)
 {
-    uint32_t at = hp_book_home(book->header.home_lines, place->hash);
+    uint32_t at = hp_book_home(book->home_lines, place->hash);
     for (uint32_t steps = 0; steps < HP_BOOK_CHAIN_MAX && at < book->header.lines; steps++) {
         const hp_book_line *line = &book->lines[at];
         uint32_t n = line->head & 31;
@@ -194,7 +194,7 @@ static __attribute__((noinline)) uint32_t exchange_of(const hp_book *book, const
 /* What one line says: a miss, or that it takes a closer look. */
 static inline int is_missing(const hp_book *book, uint32_t hash)
 {
-    const hp_book_line *line = &book->lines[hp_book_home(book->header.home_lines, hash)];
+    const hp_book_line *line = &book->lines[hp_book_home(book->home_lines, hash)];
     uint32_t n = line->head & 31;
     return n != LINKED && !(match(line, (uint16_t)hash) & ((1u << n) - 1));
 }
@@ -256,6 +256,7 @@ void hp_book_bind(hp_book *book, const void *map, const hp_book_header *header,
     book->labels = (const void *)(base + at.labels_at);
     book->text = base + at.text_at;
     book->arena = (const uint8_t *)base + at.arena_at;
+    book->home_lines = header->home_lines;
     book->owner_bits = hp_book_owner_bits(header->home_lines);
     hp_book_key_init(&book->key, header->seed);
     book->header = *header;

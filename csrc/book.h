@@ -26,7 +26,7 @@ _Static_assert(HP_BOOK_ENTRIES_MAX <= HP_BOOK_RECORDS_MAX, "a line's start has 2
 __extension__ typedef unsigned __int128 hp_u128;
 
 typedef struct hp_book_line {
-    uint32_t head; /* first record << 5 | records here; 31 records: 28 and a link */
+    _Alignas(64) uint32_t head; /* first record << 5 | records here; 31 records: 28 and a link */
     uint16_t prints[HP_BOOK_LINE_PRINTS];
 } hp_book_line;
 
@@ -52,6 +52,7 @@ typedef struct hp_book_header { /* of a file too: fixed widths, native byte orde
 } hp_book_header;
 
 _Static_assert(8 * HP_BOOK_SCRIPT_WORDS >= HP_SCRIPT_MAX, "every byte of a script is hashed");
+_Static_assert(sizeof(size_t) >= 8, "a book may be larger than 4 GiB");
 _Static_assert(sizeof(hp_book_line) == 64, "a cache line");
 _Static_assert(sizeof(hp_book_record) == 20, "packed without holes");
 _Static_assert(sizeof(hp_owner) == 16, "part of the file format");
@@ -64,20 +65,21 @@ typedef struct hp_book_layout { /* offsets from the header; every part starts on
 } hp_book_layout;
 
 typedef struct hp_book_key {
-    hp_u128 factor[HP_BOOK_SCRIPT_WORDS];
-    hp_u128 offset[4]; /* by form */
     uint64_t spread;
+    hp_u128 offset[4]; /* by form */
+    hp_u128 factor[HP_BOOK_SCRIPT_WORDS];
 } hp_book_key;
 
 typedef struct hp_book_draft hp_book_draft;
 
-struct hp_book {
+struct hp_book { /* what a miss reads comes first: it lies in two or three cache lines */
     const hp_book_line *lines;
+    uint32_t home_lines;
+    uint32_t owner_bits;
+    hp_book_key key;
     const hp_book_record *records;
     const hp_owner *owners;
     const uint8_t *arena;
-    uint32_t owner_bits;
-    hp_book_key key;
     const hp_book_name_text *names;
     const uint32_t *labels; /* where each starts in text */
     const char *text;

@@ -71,7 +71,7 @@ hp_book *hp_book_new(uint32_t capacity, const uint8_t seed[16])
     }
     book->draft = draft;
     book->lines = &empty; /* a draft knows nobody yet */
-    book->header.home_lines = 1;
+    book->home_lines = 1;
     draft->capacity = capacity;
     memcpy(draft->seed, seed, sizeof draft->seed);
     hp_book_key_init(&book->key, draft->seed);
