@@ -65,7 +65,7 @@ def _transactions() -> Transactions:
     if not files:
         invented = [tx.raw for tx in Traffic(1, 10**10).transactions(Plan(INVENTED))]
         return Transactions.of(f"{len(invented)} invented transactions", invented)
-    raws = [bytes(raw) for file in files for raw in walk_block(file.read_bytes())]
+    raws = [raw for file in files for raw in walk_block(file.read_bytes())]
     return Transactions.of(f"{len(files)} real blocks", raws)
 
 

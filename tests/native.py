@@ -73,7 +73,7 @@ def real_transactions(most: int) -> list[bytes]:
 
     found = []
     for path in sorted(BLOCKS.glob("block_*.bin")):
-        raws = [bytes(raw) for raw in walk_block(path.read_bytes())]
+        raws = list(walk_block(path.read_bytes()))
         found += raws[:: max(1, len(raws) // most)][:most]
     return found
 
