@@ -6,18 +6,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 # Directories too: their times tell that a file was deleted.
 SOURCES := pyproject.toml ffi_build.py $(shell find csrc engine bench -name __pycache__ -prune -o -print)
-C_FILES := $(wildcard csrc/[!_]*.c bench/[!_]*.c)
+C_FILES := $(wildcard csrc/[!_]*.c bench/[!_]*.c tests/c/*.c tests/fuzz/*.c)
 C_FLAGS = -std=c11 -D_GNU_SOURCE -O2 -Icsrc $$(pkg-config --cflags liburing openssl)
 C_WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 MAKE_SELF := @$(MAKE) --silent --no-print-directory
 
 .NOTPARALLEL:
-.PHONY: help demo test asan clean system system-test
+.PHONY: help demo test asan fuzz valgrind clean system system-test
 
 help:
 	@echo 'make demo    install what is missing, then run `harpoon demo $$DEMO_ARGS` on loopback'
 	@echo 'make test    install what is missing, then C warnings, ruff, mypy and pytest $$TEST_ARGS'
 	@echo 'make asan    the tests again, with AddressSanitizer and UBSan in the C library'
+	@echo 'make fuzz    fuzz the parsers and the book file, $$FUZZ_S seconds each (300)'
+	@echo 'make valgrind  run the C tests under valgrind'
 	@echo 'make clean   remove .venv, build and every cache'
 
 demo: system
@@ -51,6 +53,14 @@ asan: system-test
 	    UBSAN_OPTIONS="print_stacktrace=1:log_path=$(REPORT)" \
 	    PYTHONPATH="$(CURDIR)/build/asan" $(BIN)/pytest -n auto $(TEST_ARGS) || \
 	    { cat $(REPORT).* 2>/dev/null; exit 1; }
+
+FUZZ_S ?= 300
+fuzz: system-test
+	$(MAKE_SELF) $(VENV)/installed
+	@$(BIN)/python tests/native.py fuzz $(FUZZ_S)
+
+valgrind: system-test
+	@$(BIN)/python tests/native.py valgrind
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

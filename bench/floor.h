@@ -9,4 +9,29 @@
  * -EMSGSIZE: it would not be the same bytes. */
 int64_t hp_floor_send_ns(int fd, const uint8_t *data, size_t len);
 
+/* Loops over functions of the engine's library, given by address; ns for all n, -1 when an answer was
+ * not the expected one. */
+typedef struct hp_loop_script {
+    uint8_t bytes[31];
+    uint8_t len;
+} hp_loop_script;
+
+/* Made-up scripts, the same for the same numbers. */
+void hp_loop_scripts(uint64_t first, size_t n, hp_loop_script *scripts);
+/* Scripts 0 to n - 1 through hp_book_add. */
+int hp_loop_fill(uintptr_t add, uintptr_t book, size_t n, uint32_t owner);
+/* Transaction i is at [at[i], at[i + 1]); through hp_tx_parse_exact. */
+int64_t hp_loop_walk_ns(uintptr_t parse, const uint8_t *raw, const uint64_t *at, size_t n);
+/* Through hp_book_find, one after the other as fast as the core can. */
+int64_t hp_loop_find_ns(uintptr_t find, uintptr_t book, const hp_loop_script *scripts, size_t n,
+                        uint32_t expected);
+/* The next one starts when the one before is done. */
+int64_t hp_loop_find_alone_ns(uintptr_t find, uintptr_t book, const hp_loop_script *scripts,
+                              size_t n, uint32_t expected);
+/* The floor of a lookup: n loads, each from the 64-byte line that the one before named. */
+void hp_loop_chain(uint64_t *table, size_t lines);
+int64_t hp_loop_load_ns(const uint64_t *table, uint64_t *at, size_t n);
+/* Read one byte a cache line: afterwards the caches hold these. */
+uint64_t hp_loop_read(const uint8_t *data, size_t bytes);
+
 #endif

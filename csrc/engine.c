@@ -1,6 +1,7 @@
 /* Who is called in what order: decode, decide, risk, build, sign, frame, seal, send. */
 #include "clock.h"
 #include "events.h"
+#include "handover.h"
 #include "hist.h"
 #include "order.h"
 #include "rehearsal.h"
@@ -34,6 +35,7 @@ struct hp_engine {
     hp_risk risk;
     hp_stats stats;
     hp_decision decision;
+    hp_handover books;
     hp_ring ring;
     hp_session *session;
     hp_rehearsal *rehearsal; /* dry-run seals here: a sealed record that is not sent would break the
@@ -409,6 +411,7 @@ int hp_engine_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_n
     memset(blank.stage_ns, -1, sizeof blank.stage_ns);
     stopwatch w = {hp_now_ns(), blank.stage_ns};
     hp_tx tx;
+    e->strategy.book = hp_handover_take(&e->books, e->strategy.book);
     e->stats.transactions++;
     rc = hp_tx_parse_exact(raw, len, &tx);
     if (rc < 0) {
@@ -440,6 +443,7 @@ int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
     int rc = claim(e);
     if (rc < 0)
         return rc;
+    e->strategy.book = hp_handover_take(&e->books, e->strategy.book);
     if (!hp_engine_ready(e))
         return -HP_ENOT_READY;
     rc = hp_session_poll(e->session, timeout_ns);
@@ -506,6 +510,16 @@ const char *hp_engine_ring(const hp_engine *e)
 const char *hp_engine_cipher(hp_engine *e)
 {
     return e->session ? hp_session_cipher(e->session) : "";
+}
+
+const hp_book *hp_engine_offer_book(hp_engine *e, const hp_book *book)
+{
+    return atomic_exchange_explicit(&e->books.offered, book, memory_order_acq_rel);
+}
+
+const hp_book *hp_engine_returned_book(hp_engine *e)
+{
+    return atomic_exchange_explicit(&e->books.returned, NULL, memory_order_acquire);
 }
 
 void hp_engine_kill(hp_engine *e)

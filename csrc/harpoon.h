@@ -4,7 +4,7 @@
  * drift apart. Rules that hold everywhere:
  *   - a function returns >= 0 for success and -errno or -HP_E... for failure; hp_strerror() names it;
  *   - nothing prints, nothing keeps global state, nothing here may be called from two threads at once
- *     on the same handle except hp_engine_kill();
+ *     on the same handle but what says "any thread", and the reading of a built book;
  *   - times are nanoseconds of CLOCK_MONOTONIC unless the name ends in _ms (CLOCK_REALTIME, epoch);
  *   - money is satoshis; a txid is 32 bytes in internal (not displayed) byte order.
  */
@@ -29,7 +29,10 @@ enum hp_error {
     HP_ETX_TOO_BIG,          /* above HP_TX_BYTES_MAX */
     HP_EBOOK_FULL,           /* the book holds as many scripts as it was made for */
     HP_EBOOK_SCRIPT,         /* a script that no address stands for */
-    HP_EBOOK_CONFLICT,       /* the script is already another exchange's */
+    HP_EBOOK_CONFLICT,       /* two exchanges claim the same script */
+    HP_EBOOK_CROWDED,        /* too many scripts fall on one place under this seed */
+    HP_EBOOK_FILE,           /* not a saved book, or of another version or byte order */
+    HP_EBOOK_DAMAGED,        /* a saved book that was cut short or changed */
     HP_EWS_UPGRADE,          /* the answer to the upgrade is not the 101 of RFC 6455 4.2.2 */
     HP_EWS_ACCEPT,           /* Sec-WebSocket-Accept is missing or wrong */
     HP_EWS_PROTOCOL,         /* a frame breaks RFC 6455 5 */
@@ -157,20 +160,61 @@ int hp_txin_spends(const hp_txin *in, const hp_sha256_impl *impl, uint8_t script
 #define HP_NOBODY 0xffff     /* no exchange */
 #define HP_EXCHANGES_MAX 4096
 #define HP_EXCHANGE_NAME_MAX 63
+#define HP_LABEL_MAX 4095    /* bytes */
+#define HP_BOOK_ENTRIES_MAX 130000000
 
-typedef struct hp_book hp_book; /* scriptPubKey -> exchange; exact matches only */
+/* scriptPubKey -> owner; exact matches only. A book is a draft until it is built, and never changes
+ * from then on, so any number of threads may read it. */
+typedef struct hp_book hp_book;
 
-/* Room for `capacity` scripts. `seed` keys the hash: whoever pays us chooses the scripts. */
+enum hp_wallet { /* what an owner uses the address for */
+    HP_WALLET_UNKNOWN = 0,
+    HP_WALLET_HOT = 1,
+    HP_WALLET_COLD = 2,
+    HP_WALLET_DEPOSIT = 3,
+    HP_WALLET_LEARNED = 4, /* a deposit address that a sweep has shown */
+};
+
+typedef struct hp_owner {
+    int64_t added_at_s; /* since the epoch; 0: unknown */
+    uint32_t label;     /* 0: none */
+    uint16_t exchange;
+    uint8_t kind;       /* enum hp_wallet */
+    uint8_t pad;
+} hp_owner;
+
+/* A draft with room for `capacity` scripts, or NULL. `seed` keys the hash: whoever pays us chooses
+ * the scripts. */
 hp_book *hp_book_new(uint32_t capacity, const uint8_t seed[16]);
 void hp_book_free(hp_book *book);
-/* The id of the exchange `name`, which is added when new. */
+/* For a draft. The id of the exchange `name`, which is added when new; the id of one more label or
+ * owner (the caller keeps these apart); 0 for a script taken. Or -HP_EBOOK_..., -HP_ECONFIG,
+ * -ENOMEM. */
 int hp_book_exchange(hp_book *book, const char *name);
-const char *hp_book_name(const hp_book *book, uint32_t exchange); /* "" when unknown */
-/* 1 when added, 0 when already there, or -HP_EBOOK_... */
-int hp_book_add(hp_book *book, const uint8_t *script, size_t len, uint32_t exchange);
+int hp_book_label(hp_book *book, const char *label);
+int hp_book_owner(hp_book *book, const hp_owner *owner);
+int hp_book_add(hp_book *book, const uint8_t *script, size_t len, uint32_t owner);
+/* The draft becomes a book; a script added twice stays its first owner's. 0, or -HP_EBOOK_CONFLICT
+ * when two exchanges claim a script, -HP_EBOOK_CROWDED; then the draft is of no further use. */
+int hp_book_build(hp_book *book);
 /* The exchange's id, or HP_NOBODY. */
 uint32_t hp_book_find(const hp_book *book, const uint8_t *script, size_t len);
+/* 1 and what is known of the owner, or 0. */
+int hp_book_lookup(const hp_book *book, const uint8_t *script, size_t len, hp_owner *owner);
+const char *hp_book_name(const hp_book *book, uint32_t exchange); /* "" when unknown */
+const char *hp_book_label_text(const hp_book *book, uint32_t label);
 uint32_t hp_book_count(const hp_book *book);
+/* Bytes of a built book, and of these the ones that a miss may touch. */
+uint64_t hp_book_bytes(const hp_book *book, uint64_t *index_bytes);
+
+/* Write a built book to `path`, whole or not at all: 0 or -errno. */
+int hp_book_save(const hp_book *book, const char *path);
+/* Map a saved book, which all processes then share: NULL on failure with *error set. Whatever is
+ * in the file, no lookup reads outside of it; a file cut short after this is a SIGBUS. */
+hp_book *hp_book_open(const char *path, int *error);
+/* Read a book that came from a file to its end: 0, or -HP_EBOOK_DAMAGED when it is not what was
+ * saved. */
+int hp_book_verify(const hp_book *book);
 
 /* ---- signals and rules ---------------------------------------------------------------------- */
 
@@ -402,7 +446,7 @@ typedef struct hp_latency {
 
 typedef struct hp_engine hp_engine;
 
-/* The book must outlive the engine and may not change under it. NULL on failure with *error set. */
+/* The book must outlive the engine, or be returned by it. NULL on failure with *error set. */
 hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
                          const hp_sha256_impl *impl, int *error);
 void hp_engine_free(hp_engine *engine);
@@ -439,6 +483,14 @@ const char *hp_engine_reason(const hp_engine *engine);
 /* What io_uring offers here and what is used of it, in words. */
 const char *hp_engine_ring(const hp_engine *engine);
 const char *hp_engine_cipher(hp_engine *engine);
+
+/* Any thread: another built book, to be used from the next transaction or poll on. Exchanges that
+ * the former book has must have the same ids in it. The book that was offered before and not
+ * taken, or NULL. */
+const hp_book *hp_engine_offer_book(hp_engine *engine, const hp_book *book);
+/* Any thread: the book that the engine has stopped using, or NULL. As long as one waits here, no
+ * other is taken. */
+const hp_book *hp_engine_returned_book(hp_engine *engine);
 
 /* Any thread: no order is sent any more. */
 void hp_engine_kill(hp_engine *engine);

@@ -13,31 +13,39 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from engine._native import check, ffi, lib, text
-from engine.address import script_of
+from engine.address import address_of, script_of
 from engine.errors import BookError, HarpoonError
 
-_COLUMNS = ("address", "exchange", "label", "source")
+KINDS = ("", "hot", "cold", "deposit", "learned")  # by enum hp_wallet
+_COLUMNS = ("address", "exchange", "label", "source", "kind", "added")
 _MANDATORY_COLUMNS = ("address", "exchange")
 _WALLET_KEYS = ("address", "exchange", "note")
 _NAME_BYTES_MAX = 63  # HP_EXCHANGE_NAME_MAX
+_LABEL_BYTES_MAX = 4095  # HP_LABEL_MAX
+_EPOCH = date(1970, 1, 1)
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True)
 class BookEntry:
     """One address and the exchange it is said to be of; AddressError or BookError if it cannot be.
 
-    The exchange's name is kept in lower case. `source` is where the claim comes from.
+    The exchange's name is kept in lower case. `source` is where the claim comes from, `kind` one of
+    KINDS, `added` the day since when it is known.
     """
 
     address: str
     exchange: str
     label: str = ""
     source: str = ""
+    kind: str = ""
+    added: date | None = None
     script: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +61,13 @@ class BookEntry:
             raise BookError(
                 f"the exchange of {self.address} has a name of more than {_NAME_BYTES_MAX} "
                 "bytes: shorten it"
+            )
+        if len(self.label.encode()) > _LABEL_BYTES_MAX:
+            raise BookError(f"the label of {self.address} is too long: shorten it")
+        if self.kind not in KINDS:
+            raise BookError(
+                f"{self.address} is of the kind {self.kind!r}: write hot, cold, deposit, learned "
+                "or nothing"
             )
 
 
@@ -72,7 +87,8 @@ def load(path: Path) -> Loaded:
 
 
 def load_csv(path: Path) -> Loaded:
-    """As load(). The header names the columns: address, exchange and, if wanted, label, source."""
+    """As load(). The header names the columns: address, exchange and, if wanted, label, source,
+    kind, added."""
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     entries: list[BookEntry] = []
     errors: list[BookError] = []
@@ -119,12 +135,14 @@ def export_csv(entries: Iterable[BookEntry], path: Path) -> None:
 
 
 class Book:
-    """Entries as a table from scriptPubKey to exchange.
+    """A table from scriptPubKey to exchange, which never changes.
 
     `handle` is the C table; it lives as long as this object, which must outlive whoever uses it.
     """
 
-    def __init__(self, entries: Iterable[BookEntry]) -> None:
+    def __init__(self, entries: Iterable[BookEntry], like: Book | None = None) -> None:
+        """`like`: exchanges that this book has get the same ids. BookError when two exchanges claim
+        one address."""
         self._entries: dict[bytes, BookEntry] = {}
         for entry in entries:
             known = self._entries.setdefault(entry.script, entry)
@@ -137,12 +155,55 @@ class Book:
         if handle == ffi.NULL:
             raise BookError(f"memory is short for a book of {len(self._entries)} addresses")
         self.handle: Any = ffi.gc(handle, lib.hp_book_free)
-        self._ids: dict[str, int] = {}
+        for name in like.exchanges_by_id() if like else ():
+            check(lib.hp_book_exchange(self.handle, name.encode()), name)
+        self._add_entries()
+        check(lib.hp_book_build(self.handle), "building the address book")
+        self._ids: dict[str, int] = _ids(self.handle)
+
+    @classmethod
+    def open(cls, path: Path, verify: bool = False) -> Book:
+        """A book that save() wrote, mapped: there at once whatever its size, and shared by all
+        processes that open it. `verify` reads it to its end first. BookError when it is not one."""
+        error = ffi.new("int *")
+        handle = lib.hp_book_open(os.fsencode(path), error)
+        if handle == ffi.NULL:
+            raise BookError(f"{path}: cannot be used: {_reason(error[0])}")
+        book = cls.__new__(cls)
+        book._entries = {}
+        book.handle = ffi.gc(handle, lib.hp_book_free)
+        book._ids = _ids(book.handle)
+        if verify and (code := lib.hp_book_verify(book.handle)) < 0:
+            raise BookError(f"{path}: cannot be used: {_reason(code)}")
+        return book
+
+    def save(self, path: Path) -> None:
+        """Write what open() reads, whole or not at all. Where the claims come from is not kept."""
+        code = lib.hp_book_save(self.handle, os.fsencode(path))
+        if code < 0:
+            raise BookError(f"{path}: cannot be written: {_reason(code)}: choose another file")
+
+    def _add_entries(self) -> None:
+        owners: dict[tuple[str, str, str, date | None], int] = {}
         for script, entry in self._entries.items():
+            claim = (entry.exchange, entry.label, entry.kind, entry.added)
+            if claim not in owners:
+                owners[claim] = self._add_owner(entry)
             what = f"{entry.address} ({entry.exchange})"
-            exchange = check(lib.hp_book_exchange(self.handle, entry.exchange.encode()), what)
-            check(lib.hp_book_add(self.handle, script, len(script), exchange), what)
-            self._ids[entry.exchange] = exchange
+            check(lib.hp_book_add(self.handle, script, len(script), owners[claim]), what)
+
+    def _add_owner(self, entry: BookEntry) -> int:
+        what = f"{entry.address} ({entry.exchange})"
+        owner = ffi.new(
+            "hp_owner *",
+            {
+                "added_at_s": _seconds(entry.added) if entry.added else 0,
+                "label": check(lib.hp_book_label(self.handle, entry.label.encode()), what),
+                "exchange": check(lib.hp_book_exchange(self.handle, entry.exchange.encode()), what),
+                "kind": KINDS.index(entry.kind),
+            },
+        )
+        return check(lib.hp_book_owner(self.handle, owner), what)
 
     def __len__(self) -> int:
         return int(lib.hp_book_count(self.handle))
@@ -154,8 +215,32 @@ class Book:
         return None if exchange == lib.HP_NOBODY else self.exchange_name(exchange)
 
     def entry(self, address_or_script: str | bytes) -> BookEntry | None:
-        """What the book says about an address or a scriptPubKey, with label and source, or None."""
-        return self._entries.get(_script(address_or_script))
+        """What the book says about an address or a scriptPubKey, or None. A book that was opened
+        does not know its sources."""
+        script = _script(address_or_script)
+        return self._entries.get(script) or self._entry_of_table(script)
+
+    def _entry_of_table(self, script: bytes) -> BookEntry | None:
+        owner = ffi.new("hp_owner *")
+        if not lib.hp_book_lookup(self.handle, script, len(script), owner):
+            return None
+        address = address_of(script)
+        assert address is not None, "only scripts with an address are in a book"
+        return BookEntry(
+            address,
+            self.exchange_name(owner.exchange),
+            text(lib.hp_book_label_text(self.handle, owner.label)),
+            kind=KINDS[owner.kind] if owner.kind < len(KINDS) else "",
+            added=_day(owner.added_at_s),
+        )
+
+    def exchanges_by_id(self) -> list[str]:
+        """The names of all exchanges, in the order of their ids."""
+        return list(self._ids)
+
+    def has_ids_of(self, other: Book) -> bool:
+        """Every exchange of the other book has the same id in this one."""
+        return self._ids.items() >= other._ids.items()
 
     def exchange_name(self, exchange: int) -> str:
         """The name of an exchange id of the C table, "" when it has none."""
@@ -173,6 +258,32 @@ class Book:
     def exchanges(self) -> list[str]:
         """The names of all exchanges, sorted."""
         return sorted(self._ids)
+
+
+def _ids(handle: Any) -> dict[str, int]:
+    """The exchanges of a built C table, in the order of their ids."""
+    ids: dict[str, int] = {}
+    for number in range(lib.HP_EXCHANGES_MAX):
+        name = text(lib.hp_book_name(handle, number))
+        if not name:
+            break
+        ids[name] = number
+    return ids
+
+
+def _reason(code: int) -> str:
+    return os.strerror(-code) if -code < lib.HP_ETX_TRUNCATED else text(lib.hp_strerror(code))
+
+
+def _seconds(day: date) -> int:
+    return (day - _EPOCH).days * _DAY_S
+
+
+def _day(added_at_s: int) -> date | None:
+    try:
+        return _EPOCH + timedelta(seconds=added_at_s) if added_at_s else None
+    except OverflowError:  # a file may hold any number
+        return None
 
 
 def _lowered(exchange: str) -> str:
@@ -209,7 +320,7 @@ def _some(path: Path, entries: list[BookEntry], errors: list[BookError]) -> Load
 
 def _header(path: Path, cells: list[str]) -> list[str]:
     columns = [cell.strip().lower() for cell in cells]
-    wanted = "the first line must be address,exchange,label,source (the last two may be left out)"
+    wanted = f"the first line must be {','.join(_COLUMNS)} (all but the first two may be left out)"
     for column in columns:
         if column not in _COLUMNS or columns.count(column) > 1:
             raise BookError(f"{path}: line 1: unknown or repeated column {column!r}: {wanted}")
@@ -227,7 +338,15 @@ def _csv_entry(columns: list[str], cells: list[str], where: str) -> BookEntry:
         )
     row = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
     row["source"] = row.get("source") or where
-    return BookEntry(**row)
+    added = row.pop("added", "")
+    return BookEntry(**row, added=_parsed_day(added) if added else None)
+
+
+def _parsed_day(cell: str) -> date:
+    try:
+        return date.fromisoformat(cell)
+    except ValueError as error:
+        raise BookError(f"{cell[:90]!r} is not a day: write it as 2024-10-19") from error
 
 
 def _parse_toml(content: str, path: Path) -> Loaded:

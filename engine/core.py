@@ -10,7 +10,7 @@ from typing import Any
 from engine._native import check, ffi, lib, text
 from engine.address import address_of
 from engine.book import Book
-from engine.errors import HarpoonError, VenueError
+from engine.errors import BookError, HarpoonError, VenueError
 from engine.tx import display
 from engine.venues.binance import OrderTemplate
 
@@ -189,6 +189,7 @@ class Engine:
         if handle == ffi.NULL:
             check(error[0], "starting the engine")
         self._handle: Any = ffi.gc(handle, lib.hp_engine_free)
+        self._lent: list[Book] = [self.book]
         self._event: Any = ffi.new("hp_event *")
         self._payload: Any = ffi.new("uint8_t[]", _PAYLOAD_BYTES)
 
@@ -342,6 +343,25 @@ class Engine:
         )
 
     # ---- any time -------------------------------------------------------------------------------
+
+    def offer_book(self, book: Book) -> None:
+        """Use `book`, made with `like=` the present one, from the next transaction or poll on."""
+        if not book.has_ids_of(self.book):
+            raise BookError(
+                "the new address book numbers its exchanges otherwise: make it with like=the old"
+            )
+        self.reclaim_books()
+        self._lent.append(book)
+        self.book = book
+        self._take_back(lib.hp_engine_offer_book(self._handle, book.handle))
+
+    def reclaim_books(self) -> int:
+        """Let go of the book that is no longer used, if any: how many still are lent."""
+        self._take_back(lib.hp_engine_returned_book(self._handle))
+        return len(self._lent)
+
+    def _take_back(self, handle: Any) -> None:
+        self._lent = [book for book in self._lent if book.handle != handle]
 
     def kill(self) -> None:
         """From any thread or signal handler: no order is sent any more."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine._native import check, ffi, lib
 
 _IMPL = lib.hp_sha256_choose(ffi.NULL)
+BLOCK_HEADER_BYTES = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,34 @@ def decode(raw: bytes) -> Transaction:
         size=tx.size,
         vsize=(3 * lib.hp_tx_base_size(tx) + tx.size + 3) // 4,
     )
+
+
+def walk_block(raw: bytes) -> Iterator[bytes]:
+    """The raw transactions of a block, coinbase first: an 80-byte header, their number, then they.
+    TxError at the first byte that cannot be right; any header will do."""
+    count, at = _transaction_count(raw)
+    base = ffi.from_buffer("uint8_t[]", raw)
+    tx = ffi.new("hp_tx *")
+    for number in range(count):
+        size = lib.hp_tx_parse(base + at, len(raw) - at, tx)
+        if size < 0:
+            check(size, f"transaction {number + 1} of {count} in a block, at byte {at}")
+        yield raw[at : at + size]
+        at += size
+    if at != len(raw):
+        check(-lib.HP_ETX_TRAILING, f"{len(raw) - at} bytes behind its {count} transactions")
+
+
+def _transaction_count(raw: bytes) -> tuple[int, int]:
+    """The number behind the header, a CompactSize, and where the first transaction starts."""
+    number = raw[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + 9]
+    width = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(number[0], 0) if number else 0
+    count = int.from_bytes(number[1 : 1 + width] if width else number[:1], "little")
+    if len(number) <= width or count == 0:
+        check(-lib.HP_ETX_TRUNCATED, "a block ends behind its header, without a transaction")
+    if count < {0: 0, 2: 0xFD, 4: 1 << 16, 8: 1 << 32}[width]:
+        check(-lib.HP_ETX_VARINT, f"a block of {count} transactions")
+    return count, BLOCK_HEADER_BYTES + 1 + width
 
 
 def _inputs(tx: object) -> tuple[TxIn, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from engine.book import (
     load_csv,
     load_toml,
 )
-from engine.errors import AddressError, BookError
+from engine.core import Engine
+from engine.errors import AddressError, BookError, TxError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 ADDRESSES_CSV = SHARED / "exchange_addresses.csv"
@@ -95,6 +97,16 @@ def test_csv_with_every_column(tmp_path: Path) -> None:
     assert load(path) == ([BookEntry(P2PKH, "kraken", "cold, old", "a;b")], [])
 
 
+def test_csv_with_kind_and_day(tmp_path: Path) -> None:
+    rows = f"{P2PKH},a,hot,2024-10-19\n{P2SH},a,,\n{P2TR},a,warm,\n{P2TR},a,,19.10.2024\n"
+    entries, errors = load(written(tmp_path, "b.csv", f"address,exchange,kind,added\n{rows}"))
+    assert [(e.kind, e.added) for e in entries] == [("hot", date(2024, 10, 19)), ("", None)]
+    assert ["'warm'" in str(errors[0]), "'19.10.2024'" in str(errors[1])] == [True, True]
+    assert "write hot, cold, deposit, learned" in str(errors[0])
+    export_csv(entries, tmp_path / "again.csv")
+    assert load(tmp_path / "again.csv") == (entries, [])
+
+
 def test_csv_with_the_mandatory_columns_in_any_order_after_a_bom(tmp_path: Path) -> None:
     content = f"\ufeffExchange , address\r\nokx,{P2SH}\r\n\r\n796, {P2TR} \r\n"
     entries, errors = load_csv(written(tmp_path, "mine.CSV", content))
@@ -115,6 +127,7 @@ def test_csv_with_the_mandatory_columns_in_any_order_after_a_bom(tmp_path: Path)
         (f"{P2PKH},kraken", f"'{P2PKH}': 2 cells where the header has 4"),
         (f"{P2PKH},kraken,cold,old,x", "5 cells where the header has 4"),
         (f'{P2PKH},kraken,"a\0b",', "control character"),
+        (f"{P2PKH},kraken,{'x' * 4096},", "is too long"),
     ],
 )
 def test_a_bad_csv_row_is_named_and_the_others_stay(tmp_path: Path, row: str, reason: str) -> None:
@@ -349,6 +362,90 @@ def test_the_table_finds_what_was_put_in_and_nothing_else(
     assert len(book) == kept
     for n, script in enumerate(scripts):
         assert book.find(script) == (f"e{n % 7}" if n < kept else None)
+
+
+# ---- saved books ---------------------------------------------------------------------------------
+
+
+def test_a_saved_book_is_the_same_when_opened(tmp_path: Path) -> None:
+    entries = [
+        BookEntry(P2PKH, "kraken", "cold, old", "", "cold", date(2013, 5, 1)),
+        BookEntry(P2SH, "okx"),
+        BookEntry(P2TR, "kraken", "é" * 99, "", "learned"),
+    ]
+    path = tmp_path / "saved.book"
+    Book(entries).save(path)
+    book = Book.open(path, verify=True)
+    assert [book.entry(entry.address) for entry in entries] == entries
+    assert (len(book), book.exchanges(), book.find(P2WPKH)) == (3, ["kraken", "okx"], None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@given(
+    st.lists(
+        st.integers(2, 40).flatmap(lambda n: st.binary(min_size=n, max_size=n)),
+        unique=True,
+        min_size=1,
+        max_size=150,
+    ),
+    st.integers(0, 16),
+)
+def test_any_programs_of_any_version_survive_a_file(programs: list[bytes], version: int) -> None:
+    opcode = 0x50 + version if version else 0
+    scripts = [bytes([opcode, len(program)]) + program for program in programs]
+    entries = [BookEntry(a, f"e{len(a) % 5}") for s in scripts if (a := address_of(s))]
+    with tempfile.TemporaryDirectory() as folder:
+        Book(entries).save(Path(folder, "b"))
+        book = Book.open(Path(folder, "b"), verify=True)
+        assert len(book) == len(entries)
+        assert [book.find(e.address) for e in entries] == [e.exchange for e in entries]
+
+
+def test_a_saved_book_that_was_cut_or_changed(tmp_path: Path) -> None:
+    path = tmp_path / "saved.book"
+    Book([BookEntry(P2PKH, "kraken")]).save(path)
+    whole = path.read_bytes()
+    for length in (0, 1, 127, 128, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BookError, match="saved") as refusal:
+            Book.open(path)
+        assert str(path) in str(refusal.value)
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(BookError, match="saved"):
+            Book.open(path, verify=True)
+
+
+def test_a_saved_book_that_is_none_or_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(BookError, match="cannot be used: No such file"):
+        Book.open(tmp_path / "none")
+    with pytest.raises(BookError, match="cannot be written"):
+        Book([]).save(tmp_path / "none" / "saved.book")
+
+
+# ---- another book for a running engine ---------------------------------------------------------
+
+
+def test_a_book_like_another_has_its_ids() -> None:
+    old = Book([BookEntry(P2PKH, "kraken"), BookEntry(P2SH, "okx")])
+    new = Book([BookEntry(P2TR, "abc"), BookEntry(P2SH, "okx")], like=old)
+    assert new.has_ids_of(old)
+    assert not old.has_ids_of(new)
+    assert (new.find(P2TR), new.find(P2SH), new.find(P2PKH)) == ("abc", "okx", None)
+
+
+def test_an_engine_gives_back_the_book_it_no_longer_uses() -> None:
+    books = [Book([BookEntry(P2PKH, "kraken")])]
+    engine = Engine(books[0])
+    for _ in range(3):
+        books.append(Book([BookEntry(P2SH, "okx")], like=books[-1]))
+        engine.offer_book(books[-1])
+    assert engine.reclaim_books() == 2  # the first, in use, and the last, which waits
+    with pytest.raises(TxError):
+        engine.rawtx(b"", 0)
+    assert engine.reclaim_books() == 1
+    with pytest.raises(BookError, match="numbers its exchanges otherwise"):
+        engine.offer_book(Book([BookEntry(P2SH, "okx")]))
 
 
 # ---- the shipped book and the shared data ------------------------------------------------------

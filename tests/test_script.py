@@ -1,12 +1,11 @@
 """Scripts: what an input reveals of the one it spends (csrc/script.c), with made-up and real spends
-of every kind, and the table that tells whose a script is (csrc/book.c)."""
+of every kind."""
 
 from __future__ import annotations
 
 import gzip
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -332,111 +331,3 @@ def test_what_is_revealed_is_what_is_spent(height: int, shared_data: Path) -> No
     assert wrong == []
     hidden = [prevout for (_, script), prevout in spent if not script]
     assert all(prevout[:2] == p2tr(1)[:2] or prevout[-1] == OP_CHECKMULTISIG for prevout in hidden)
-
-
-# ---- the table of scripts ------------------------------------------------------------------------
-
-
-def new_book(capacity: int, *names: str, seed: bytes = bytes(16)) -> Any:
-    """The C table; engine.book.Book, which is made of one, refuses most of this beforehand."""
-    book = ffi.gc(lib.hp_book_new(capacity, seed), lib.hp_book_free)
-    assert [lib.hp_book_exchange(book, name.encode()) for name in names] == list(range(len(names)))
-    return book
-
-
-def add(book: Any, script: bytes, exchange: int = 0) -> int:
-    return int(lib.hp_book_add(book, script, len(script), exchange))
-
-
-def find(book: Any, script: Any) -> int:
-    return int(lib.hp_book_find(book, ffi.from_buffer("uint8_t[]", script), len(script)))
-
-
-def test_a_script_is_one_exchanges_for_good() -> None:
-    book = new_book(2, "a", "b")
-    assert add(book, p2tr(1), 1) == 1
-    assert add(book, p2tr(1), 1) == 0
-    assert add(book, p2tr(1), 0) == -lib.HP_EBOOK_CONFLICT
-    assert find(book, p2tr(1)) == 1
-    assert lib.hp_book_count(book) == 1
-
-
-@pytest.mark.parametrize("capacity", [1, 2, 3, 4, 5, 1000])
-def test_a_full_table_still_answers(capacity: int) -> None:
-    book = new_book(capacity, "a", "b", "c")
-    scripts = [p2tr(n) for n in range(capacity)]
-    assert [add(book, script, n % 3) for n, script in enumerate(scripts)] == [1] * capacity
-    assert add(book, p2tr(capacity)) == -lib.HP_EBOOK_FULL
-    assert add(book, scripts[0]) == 0
-    assert [find(book, script) for script in scripts] == [n % 3 for n in range(capacity)]
-    assert find(book, p2tr(capacity)) == lib.HP_NOBODY
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        b"",
-        b"\x51",
-        b"\x51\x01\x00",
-        b"\x51\x29" + bytes(41),  # a witness program of 41 bytes
-        b"\x51\x21" + bytes(32),
-        b"\x00\x15" + bytes(21),  # version 0 has 20 or 32
-        b"\x61\x14" + bytes(20),
-        b"\x4f\x14" + bytes(20),
-        p2pkh(b"k")[:-1],
-        p2pkh(b"k")[:-1] + b"\xad",
-        p2pkh(b"k") + b"\x61",
-        p2sh(b"r")[:-1] + b"\x88",
-        push(public_key(1)) + b"\xac",
-        multisig(1, public_key(1)),
-        b"\x6a\x04" + bytes(4),
-        bytes(10_000),
-    ],
-    ids=lambda script: script[:24].hex() or "empty",
-)
-def test_scripts_that_no_address_stands_for(script: bytes) -> None:
-    book = new_book(4, "a")
-    assert add(book, script) == -lib.HP_EBOOK_SCRIPT
-    assert find(book, script) == lib.HP_NOBODY
-    assert lib.hp_book_count(book) == 0
-
-
-@pytest.mark.parametrize(
-    "script", [p2pkh(b"k"), p2sh(b"r"), p2wpkh(b"k"), p2wsh(b"s"), p2tr(1), b"\x60\x02\1\2"]
-)
-def test_only_the_exact_script_is_found(script: bytes, edge: EdgeOfMemory) -> None:
-    for seed in range(8):
-        book = new_book(4, "a", "b", seed=bytes([seed]) * 16)
-        assert add(book, script, 1) == 1
-        assert find(book, edge.place(script)) == 1
-        for length in range(60):
-            other = (script + bytes(60))[:length]
-            assert (find(book, edge.place(other)) == 1) == (other == script)
-        for bit in range(8 * len(script)):
-            flipped = (int.from_bytes(script, "big") ^ 1 << bit).to_bytes(len(script), "big")
-            assert find(book, flipped) == lib.HP_NOBODY
-
-
-def test_exchanges_and_their_names() -> None:
-    book = new_book(1, "okx", "a" * lib.HP_EXCHANGE_NAME_MAX)
-    assert lib.hp_book_exchange(book, b"okx") == 0
-    assert bytes(ffi.string(lib.hp_book_name(book, 0))) == b"okx"
-    for unknown in (2, lib.HP_EXCHANGES_MAX, lib.HP_NOBODY, 2**32 - 1):
-        assert bytes(ffi.string(lib.hp_book_name(book, unknown))) == b""
-        assert add(book, p2tr(1), unknown) == -lib.HP_ECONFIG
-    for name in (b"", b"a" * (lib.HP_EXCHANGE_NAME_MAX + 1)):
-        assert lib.hp_book_exchange(book, name) == -lib.HP_ECONFIG
-
-
-def test_as_many_exchanges_as_there_can_be() -> None:
-    limit = lib.HP_EXCHANGES_MAX
-    book = new_book(limit, *(f"exchange {n}" for n in range(limit)))
-    assert lib.hp_book_exchange(book, b"one more") == -lib.HP_EBOOK_FULL
-    for n in (0, limit - 1):
-        assert add(book, p2tr(n), n) == 1
-        assert find(book, p2tr(n)) == n
-
-
-@pytest.mark.parametrize("capacity", [0, 2**26 + 1, 2**32 - 1])
-def test_capacities_that_no_table_has(capacity: int) -> None:
-    assert lib.hp_book_new(capacity, bytes(16)) == ffi.NULL

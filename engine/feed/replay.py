@@ -10,10 +10,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine._native import check, ffi, lib
 from engine.errors import FeedError, TxError
+from engine.tx import BLOCK_HEADER_BYTES, walk_block
 
-HEADER_BYTES = 80
 _CURE = "fetch it anew with `bitcoin-cli getblock HASH 0 | xxd -r -p > FILE`."
 
 
@@ -33,44 +32,24 @@ def read_block(path: Path) -> list[bytes]:
 def transactions(raw_block: bytes, name: str = "the block") -> Iterator[bytes]:
     """The raw transactions of a block, coinbase first.
     FeedError, which calls the block `name`, at the first byte that cannot be right."""
-    count, at = _transaction_count(raw_block, name)
-    base = ffi.from_buffer("uint8_t[]", raw_block)
-    tx = ffi.new("hp_tx *")
-    for number in range(count):
-        try:
-            size = check(lib.hp_tx_parse(base + at, len(raw_block) - at, tx))
-        except TxError as error:
-            raise FeedError(
-                f"{name} is damaged or cut short in transaction {number + 1} of {count}, at byte "
-                f"{at} ({error}): {_CURE}"
-            ) from error
-        yield raw_block[at : at + size]
-        at += size
-    if at != len(raw_block):
-        raise FeedError(
-            f"{name} has {len(raw_block) - at} bytes behind its {count} transactions: {_CURE}"
-        )
+    _check_header(raw_block, name)
+    try:
+        yield from walk_block(raw_block)
+    except TxError as error:
+        raise FeedError(f"{name} is damaged or cut short ({error}): {_CURE}") from error
 
 
-def _transaction_count(raw_block: bytes, name: str) -> tuple[int, int]:
-    """How many transactions the block says it has, and where the first one starts."""
-    if len(raw_block) <= HEADER_BYTES:
+def _check_header(raw_block: bytes, name: str) -> None:
+    if len(raw_block) <= BLOCK_HEADER_BYTES:
         raise FeedError(
             f"{name} is no raw block: it has {len(raw_block)} bytes, and a header alone has "
-            f"{HEADER_BYTES}: {_CURE}"
+            f"{BLOCK_HEADER_BYTES}: {_CURE}"
         )
-    if not _has_proof_of_work(raw_block[:HEADER_BYTES]):
+    if not _has_proof_of_work(raw_block[:BLOCK_HEADER_BYTES]):
         raise FeedError(
-            f"{name} is no raw block: its first {HEADER_BYTES} bytes are not a header with proof "
-            f"of work (hex, or a blk*.dat file?): {_CURE}"
+            f"{name} is no raw block: its first {BLOCK_HEADER_BYTES} bytes are not a header with "
+            f"proof of work (hex, or a blk*.dat file?): {_CURE}"
         )
-    first = raw_block[HEADER_BYTES]
-    start = HEADER_BYTES + 1
-    end = start + {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(first, 0)
-    count = int.from_bytes(raw_block[start:end], "little") if end > start else first
-    if count == 0 or end >= len(raw_block):
-        raise FeedError(f"{name} ends behind its header, without a transaction: {_CURE}")
-    return count, end
 
 
 def _has_proof_of_work(header: bytes) -> bool:

@@ -1,0 +1,143 @@
+"""C programs of the tests: built here, run by pytest, by `make fuzz` and by `make valgrind`.
+
+python tests/native.py fuzz [SECONDS]     each fuzz target for so long, from the real blocks
+python tests/native.py valgrind           the C tests under valgrind
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+CSRC = TESTS.parent / "csrc"
+BLOCKS = TESTS.parents[1] / "shared" / "data" / "blocks"
+# What the programs link: the parts that do no I/O and need no library.
+SOURCES = ("tx.c", "script.c", "sha256*.c", "ripemd160.c", "cpu.c", "book*.c")
+DEBUG = ("-O1", "-g", "-fno-omit-frame-pointer")
+SANITIZED = (*DEBUG, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+FUZZED = (*SANITIZED, "-fsanitize=fuzzer")
+INPUT_BYTES_MAX = 4096
+# Where pytest itself runs under a sanitizer, the programs bring their own.
+_OTHERS = ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in _OTHERS}
+
+PAYMENT = (  # made up: one input with a signature and a key in its witness, two outputs
+    "02000000" "0001" "01" + "11" * 32 + "01000000" "00" "fdffffff"
+    "02" "40420f0000000000" "160014" + "22" * 20 + "a086010000000000" "1976a914" + "33" * 20
+    + "88ac" "02" "47" "3044" + "44" * 69 + "21" "02" + "55" * 32 + "00000000"
+)  # fmt: skip
+
+
+def programs(kind: str) -> list[Path]:
+    """The C files of tests/fuzz or tests/c."""
+    return sorted((TESTS / kind).glob("*.c"))
+
+
+def build(compiler: str, program: Path, folder: Path, flags: Sequence[str]) -> Path:
+    """Compile one program with the C library's parsers into `folder`."""
+    sources = [path for pattern in SOURCES for path in sorted(CSRC.glob(pattern))]
+    out = folder / program.stem
+    command = [compiler, "-std=c11", "-D_GNU_SOURCE", "-pthread", *flags, f"-I{CSRC}"]
+    files = [str(program), *map(str, sources), "-o", str(out)]
+    subprocess.run([*command, *files], check=True, env=ENVIRONMENT)
+    return out
+
+
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+
+
+@functools.cache
+def missing_fuzzer() -> str | None:
+    """Why there can be no fuzzing here, or None."""
+    if shutil.which("clang") is None:
+        return "there is no clang: apt-get install clang"
+    probe = ["clang", "-fsanitize=fuzzer,address", "-x", "c", "-", "-o", "/dev/null"]
+    code = "int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n ? 0 : 0; }"
+    tried = subprocess.run(probe, input=code.encode(), capture_output=True, env=ENVIRONMENT)
+    if tried.returncode:
+        return "clang has no libFuzzer: apt-get install libclang-rt-dev"
+    return None
+
+
+def real_transactions(most: int) -> list[bytes]:
+    """Up to `most` transactions of every real block, spread over it."""
+    from engine.tx import walk_block
+
+    found = []
+    for path in sorted(BLOCKS.glob("block_*.bin")):
+        raws = list(walk_block(path.read_bytes()))
+        found += raws[:: max(1, len(raws) // most)][:most]
+    return found
+
+
+def write_corpus(folder: Path, target: str, transactions: Iterable[bytes]) -> None:
+    """The inputs that fuzzing starts from."""
+    folder.mkdir()
+    if target == "fuzz_tx":
+        seeds = [bytes.fromhex(PAYMENT), *transactions]
+    else:  # a place in the file behind the byte that chooses to patch it, and what goes there
+        places = (0, 8, 40, 48, 52, 56, 60, 64, 68, 128, 192, 640, 1000, 4000)
+        seeds = [b"\0" + at.to_bytes(3, "little") + b"\xff" * 8 for at in places]
+        seeds.append(b"\7")
+    for number, seed in enumerate(seeds):
+        if len(seed) <= INPUT_BYTES_MAX:
+            (folder / str(number)).write_bytes(seed)
+
+
+def fuzz(binary: Path, corpus: Path, *limits: str) -> subprocess.CompletedProcess[str]:
+    """One run of a fuzz target, with seed 1; what it found lies beside the binary."""
+    options = ["-seed=1", f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={binary}-", *limits]
+    return run([str(binary), *options, str(corpus)])
+
+
+def _fuzz_all(folder: Path, seconds: int) -> bool:
+    if reason := missing_fuzzer():
+        sys.exit(reason)
+    good = True
+    for program in programs("fuzz"):
+        binary = build("clang", program, folder, FUZZED)
+        corpus = folder / f"{binary.name}-corpus"
+        write_corpus(corpus, binary.name, real_transactions(1000))
+        done = fuzz(binary, corpus, f"-max_total_time={seconds}")
+        print(f"{binary.name}: {done.stderr.strip().splitlines()[-1]}", flush=True)
+        if done.returncode:
+            print(done.stderr, flush=True)
+            good = False
+    return good
+
+
+def _valgrind_all(folder: Path) -> bool:
+    good = True
+    for program in programs("c"):
+        binary = build("gcc", program, folder, DEBUG)
+        command = ["valgrind", "--quiet", "--leak-check=full", "--error-exitcode=99", str(binary)]
+        clean = subprocess.run(command).returncode == 0
+        print(f"{binary.name}: {'clean' if clean else 'failed'} under valgrind", flush=True)
+        good &= clean
+    return good
+
+
+def main(arguments: Sequence[str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="harpoon-") as name:
+        match arguments:
+            case ["fuzz"]:
+                good = _fuzz_all(Path(name), 300)
+            case ["fuzz", seconds]:
+                good = _fuzz_all(Path(name), int(seconds))
+            case ["valgrind"]:
+                good = _valgrind_all(Path(name))
+            case _:
+                sys.exit(__doc__)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
