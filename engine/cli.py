@@ -28,6 +28,7 @@ MENU: Menu = {
     "demo": Command("engine.demo", "node, exchange and engine on loopback, and what they did"),
     "scan": Command("engine.scan", "classify the transactions of raw block files"),
     "run": Command("engine.run", "run against a node and a venue; dry-run unless told otherwise"),
+    "book": Command("engine.wallets", "build address books into one file that runs map"),
     "doctor": Command("engine.doctor", "check this machine, with the cure for what is wrong"),
     "bench": {
         "send": Command("harpoon_bench.send", "trigger to send returned, beside a bare send"),

@@ -18,7 +18,7 @@ from engine.config import sat_of_btc
 from engine.core import Engine, EngineOptions, Signal
 from engine.errors import HarpoonError
 from engine.feed.replay import read_block
-from engine.wallets import open_book
+from engine.wallets import BUILT_SUFFIX, open_book
 
 _SWEEP_INPUTS_MOST = 100_000  # more than a transaction can have
 
@@ -85,7 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     console = report.open_console()
-    book = open_book(options.book, default=True, warn=Console(stderr=True).print)
+    built = any(file.suffix == BUILT_SUFFIX for file in options.book)
+    book = open_book(options.book, default=not built, warn=Console(stderr=True).print)
     engine_options = EngineOptions(
         min_signal_sat=options.min_btc, sweep_inputs_min=options.sweep_inputs_min
     )

@@ -182,6 +182,42 @@ def test_scan_min_btc_filters_by_net_amount(tmp_path: Path, shared_data: Path) -
     assert nets["10"] == [net for net in nets["0"] if net >= 1_000_000_000]
 
 
+# ---- book ---------------------------------------------------------------------------------------
+
+
+def test_a_built_book_finds_what_its_sources_do(tmp_path: Path, shared_data: Path) -> None:
+    source = str(shared_data / "exchange_addresses.csv")
+    block = str(shared_data / "blocks" / "block_617509.bin")
+    built = str(tmp_path / "all.book")
+    assert harpoon("book", source, "--out", built).returncode == 0
+    found = []
+    for book in (source, built):
+        out = tmp_path / "out.json"
+        done = harpoon("scan", block, "--book", book, "--min-btc", "0", "--json", str(out))
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(out.read_text())["signals"])
+    assert found[0] == found[1]
+    assert len(found[0]) > 100
+
+
+def test_a_built_book_stands_alone(tmp_path: Path) -> None:
+    built = str(tmp_path / "some.book")
+    assert harpoon("book", "--out", built).returncode == 0
+    done = harpoon("scan", "x.bin", "--book", built, "--book", "other.csv")
+    assert_sentence(done, 1, "some.book", "stands alone")
+
+
+def test_a_built_book_that_is_cut_short(tmp_path: Path) -> None:
+    built = tmp_path / "some.book"
+    assert harpoon("book", "--out", str(built)).returncode == 0
+    built.write_bytes(built.read_bytes()[:-100])
+    assert_sentence(harpoon("scan", "x.bin", "--book", str(built)), 1, "some.book")
+
+
+def test_a_built_book_needs_its_name(tmp_path: Path) -> None:
+    assert_sentence(harpoon("book", "--out", str(tmp_path / "x.bin")), 1, ".book")
+
+
 # ---- run ----------------------------------------------------------------------------------------
 
 
