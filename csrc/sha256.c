@@ -28,9 +28,9 @@ static void store_be32(uint8_t *p, uint32_t x)
 
 static const hp_sha256_impl *const implementations[] = { /* the fastest first */
 #if defined(__x86_64__)
-    &hp_sha256_avx512,
-    &hp_sha256_avx512_alone,
+    &hp_sha256_shani_avx512,
     &hp_sha256_shani,
+    &hp_sha256_avx512,
     &hp_sha256_avx2,
 #endif
     &hp_sha256_portable,

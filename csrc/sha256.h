@@ -68,12 +68,14 @@ struct hp_sha256_impl {
 };
 
 extern const hp_sha256_impl hp_sha256_portable;
-extern const hp_sha256_impl hp_sha256_avx2; /* this one and those below only in x86-64 builds */
+#if defined(__x86_64__)
+extern const hp_sha256_impl hp_sha256_shani_avx512; /* SHA-NI for messages, AVX-512 for the scan */
 extern const hp_sha256_impl hp_sha256_shani;
-extern const hp_sha256_impl hp_sha256_avx512; /* with SHA-NI for one or a few messages */
-extern const hp_sha256_impl hp_sha256_avx512_alone; /* on a CPU without SHA-NI */
+extern const hp_sha256_impl hp_sha256_avx512;
+extern const hp_sha256_impl hp_sha256_avx2;
+#endif
 
-/* What an implementation with many lanes uses where there are few messages. */
+/* What others are made of. */
 void hp_sha256_portable_compress(uint32_t state[8], const uint8_t *data, size_t blocks);
 void hp_sha256_portable_mac(const hp_mac_lane *const lane[], size_t n);
 void hp_sha256_shani_compress(uint32_t state[8], const uint8_t *data, size_t blocks);

@@ -108,14 +108,6 @@ LANE_FN void v_rows(const void *const at[LANES], vec out[16])
 
 #include "sha256_lanes.h"
 
-/* Eight lanes take as long for one message as for eight, and as long as one lane takes for two. */
-static void mac(const hp_mac_lane *const lane[], size_t n)
-{
-    for (; n > 2; n -= n < LANES ? n : LANES, lane += LANES)
-        mac_lanes(lane, n < LANES ? n : LANES);
-    hp_sha256_portable_mac(lane, n);
-}
-
 const hp_sha256_impl hp_sha256_avx2 = {
     .name = "avx2",
     .compress = hp_sha256_portable_compress,

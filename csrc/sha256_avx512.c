@@ -1,6 +1,7 @@
 /* SHA-256 of 16 messages side by side with AVX-512 (F and BW). Bound by the vector pipes: a round is
  * 17 instructions and a word of the schedule 11, thanks to its rotation and its three-way logic. */
 #if defined(__GNUC__) && !defined(__clang__)
+/* GCC's second scheduling takes registers where none are left: 4 % (bench/BENCHMARKS.md). */
 #pragma GCC optimize("no-schedule-insns2")
 #endif
 
@@ -112,66 +113,27 @@ LANE_FN void v_rows(const void *const at[LANES], vec out[16])
 
 
 
-/* All lanes wait for the longest, and a block takes them as long for one message as for sixteen: as
- * long as `few` takes for `block_cost` blocks (measured, bench/kernels.py). How many of the longest
- * messages `few` takes so that all together take the least time. */
-static size_t count_few(const hp_mac_lane *const lane[], size_t n, size_t block_cost)
-{
-    size_t few_cost = 0, best_cost = SIZE_MAX, best = 0;
+const hp_sha256_impl hp_sha256_avx512 = {
+    .name = "avx512",
+    .compress = hp_sha256_portable_compress,
+    .mac = mac,
+    .scan = scan_lanes,
+    .supported = hp_cpu_has_avx512,
+};
 
-    for (size_t j = 0; j <= n; j++) {
-        size_t cost = few_cost + (j < n ? block_cost * (hp_mac_blocks(lane[j]) + 1) : 0);
-        if (cost < best_cost) {
-            best_cost = cost;
-            best = j;
-        }
-        few_cost += j < n ? hp_mac_blocks(lane[j]) + 1 : 0;
-    }
-    return best;
-}
-
-static void mac(const hp_mac_lane *const lane[], size_t n)
-{
-    size_t few = count_few(lane, n, 13);
-
-    hp_sha256_shani_mac(lane, few);
-    if (few < n)
-        mac_lanes(lane + few, n - few);
-}
-
-static void mac_alone(const hp_mac_lane *const lane[], size_t n)
-{
-    size_t few = count_few(lane, n, 2);
-
-    hp_sha256_portable_mac(lane, few);
-    if (few < n)
-        mac_lanes(lane + few, n - few);
-}
-
-static int supported_alone(void)
-{
-    return hp_cpu_has_avx512() && !hp_cpu_has_sha();
-}
-
-static int supported(void)
+static int has_both(void)
 {
     return hp_cpu_has_avx512() && hp_cpu_has_sha();
 }
 
-const hp_sha256_impl hp_sha256_avx512 = {
-    .name = "avx512",
+/* Measured on Zen 4 (bench/BENCHMARKS.md): the scan is faster here, one message is with SHA-NI, and
+ * so are even sixteen, in pairs. */
+const hp_sha256_impl hp_sha256_shani_avx512 = {
+    .name = "shani+avx512",
     .compress = hp_sha256_shani_compress,
-    .mac = mac,
+    .mac = hp_sha256_shani_mac,
     .scan = scan_lanes,
-    .supported = supported,
-};
-
-const hp_sha256_impl hp_sha256_avx512_alone = {
-    .name = "avx512",
-    .compress = hp_sha256_portable_compress,
-    .mac = mac_alone,
-    .scan = scan_lanes,
-    .supported = supported_alone,
+    .supported = has_both,
 };
 
 #endif

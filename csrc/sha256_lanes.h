@@ -6,7 +6,7 @@
  *     v_bswap, v_be32 (a big-endian word as a number, and back),
  *     v_ror and v_shr (by a constant), v_xor3, v_ch, v_maj (FIPS 180-4 4.1.2),
  *     v_rows (16 words from the 64 bytes of each lane), v_at_most (a bit for each lane <= a limit).
- * Indices into arrays of `vec` are constants, so that all of them are registers. */
+ * Bound by the vector pipes: see bench/BENCHMARKS.md. Indices into arrays of `vec` are constants, so that all of them are registers. */
 #include "sha256.h"
 
 #include <string.h>
@@ -147,6 +147,19 @@ static LANE_TARGET void mac_lanes(const hp_mac_lane *const lane[], size_t n)
         for (int i = 0; i < 8; i++)
             memcpy(lane[j]->out + 4 * i, &digest[i][j], 4);
 }
+
+#if LANES > 1
+/* hp_sha256_mac_fn. All lanes take as long for one message as for many, which is longer than one
+ * message takes without them. */
+static void mac(const hp_mac_lane *const lane[], size_t n)
+{
+    for (size_t some; n > 1; n -= some, lane += some) {
+        some = n < LANES ? n : LANES;
+        mac_lanes(lane, some);
+    }
+    hp_sha256_portable_mac(lane, n);
+}
+#endif
 
 /* ---- the scan ------------------------------------------------------------------------------ */
 

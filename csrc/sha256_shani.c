@@ -1,10 +1,6 @@
 /* SHA-256 with the SHA extensions of x86 (Intel SDM volume 2B, SHA256RNDS2, SHA256MSG1, SHA256MSG2).
  * One stream is bound by the latency of 32 dependent SHA256RNDS2 a block: the schedule and
  * everything else fit into its shadow. So does a second, independent stream. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("no-schedule-insns2")
-#endif
-
 #include "sha256.h"
 
 #if defined(__x86_64__)
