@@ -115,9 +115,7 @@ def builder() -> FFI:
 def floor_builder() -> FFI:
     """harpoon_bench._floor: what the benchmarks compare with."""
     header = ROOT / "bench" / "floor.h"
-    return interface(
-        "harpoon_bench._floor", header, pkg_config("--cflags"), pkg_config("--libs")
-    )
+    return interface("harpoon_bench._floor", header, pkg_config("--cflags"), pkg_config("--libs"))
 
 
 BUILDERS = (builder, floor_builder)  # one for each of `ext-modules` in pyproject.toml

@@ -1,5 +1,5 @@
-"""The kernels, each beside what people use: hashing and signing, and whatever else this package has a
-`kernels_...` module for. Everything runs on one core, in turns, so that a noisy machine disturbs
+"""The kernels, each beside what people use: hashing and signing, and whatever else here has a
+`kernels_...` module. Everything runs on one core, in turns, so that a noisy machine disturbs
 all alike; every sample is many calls."""
 
 from __future__ import annotations

@@ -107,9 +107,7 @@ def _batch_rows(rounds: int) -> list[Row]:
         name: partial(_batch_ns, engine_lib.hp_sha256_choose(name.encode()), BATCH)
         for name in crypto.implementations()
     }
-    contenders["16 x OpenSSL, copied midstates"] = _openssl(
-        "hp_floor_midstates", reference, BATCH
-    )
+    contenders["16 x OpenSSL, copied midstates"] = _openssl("hp_floor_midstates", reference, BATCH)
     contenders["16 x OpenSSL, EVP_MAC reused"] = _openssl("hp_floor_evp_mac", reference, BATCH)
     took = take_turns(contenders, rounds)
     chosen = crypto.chosen()

@@ -69,7 +69,7 @@ struct hp_sha256_impl {
 
 extern const hp_sha256_impl hp_sha256_portable;
 #if defined(__x86_64__)
-extern const hp_sha256_impl hp_sha256_shani_avx512; /* SHA-NI for messages, AVX-512 for the scan */
+extern const hp_sha256_impl hp_sha256_shani_avx512; /* the faster one for each */
 extern const hp_sha256_impl hp_sha256_shani;
 extern const hp_sha256_impl hp_sha256_avx512;
 extern const hp_sha256_impl hp_sha256_avx2;

@@ -1,8 +1,8 @@
 /* SHA-256 of 16 messages side by side with AVX-512 (F and BW). Bound by the vector pipes: a round is
  * 17 instructions and a word of the schedule 11, thanks to its rotation and its three-way logic. */
 #if defined(__GNUC__) && !defined(__clang__)
-/* GCC's second scheduling takes registers where none are left: 4 % (bench/BENCHMARKS.md). */
-#pragma GCC optimize("no-schedule-insns2")
+/* GCC moves additions about although no register is left: 8 % (bench/BENCHMARKS.md). */
+#pragma GCC optimize("no-schedule-insns2", "no-tree-reassoc")
 #endif
 
 #include "sha256.h"
@@ -126,12 +126,18 @@ static int has_both(void)
     return hp_cpu_has_avx512() && hp_cpu_has_sha();
 }
 
-/* Measured on Zen 4 (bench/BENCHMARKS.md): the scan is faster here, one message is with SHA-NI, and
- * so are even sixteen, in pairs. */
+/* Measured on Zen 4 (bench/BENCHMARKS.md): SHA-NI is faster, unless no lane is ever idle. */
+static void mac_mixed(const hp_mac_lane *const lane[], size_t n)
+{
+    int full = n == LANES && hp_mac_blocks(lane[0]) == hp_mac_blocks(lane[n - 1]);
+
+    (full ? mac : hp_sha256_shani_mac)(lane, n);
+}
+
 const hp_sha256_impl hp_sha256_shani_avx512 = {
     .name = "shani+avx512",
     .compress = hp_sha256_shani_compress,
-    .mac = hp_sha256_shani_mac,
+    .mac = mac_mixed,
     .scan = scan_lanes,
     .supported = has_both,
 };

@@ -48,7 +48,7 @@ LANE_FN void round_both(vec s[8], int i, vec kw)
 {
     vec t1 = round_e(s, i, kw);
 
-    VAR(7) = v_add(t1, v_add(big_sigma0(VAR(0)), v_maj(VAR(0), VAR(1), VAR(2))));
+    VAR(7) = v_add(v_add(t1, v_maj(VAR(0), VAR(1), VAR(2))), big_sigma0(VAR(0)));
 }
 
 /* Word t of the schedule in the place of word t - 16, i = t mod 16 (FIPS 180-4 6.2.2 step 1). */
@@ -78,12 +78,35 @@ LANE_FN void extended_rounds_16(vec s[8], vec w[16], int t)
     FROM_0_TO_15(EXTENDED_ROUND)
 }
 
+#if LANES == 1
+
 LANE_FN void rounds_64(vec s[8], vec w[16])
 {
     rounds_16(s, w, 0);
     for (int t = 16; t < 64; t += 16)
         extended_rounds_16(s, w, t);
 }
+
+#else
+
+#define ROUND_OF_64(t) round_both(s, (t) & 7, v_add(w[(t) & 15], v_set(hp_sha256_k[t])));
+#define FOUR_OF_64(i)                                                                              \
+    ROUND_OF_64(4 * (i))                                                                           \
+    extend(w, 3 * (i) & 15);                                                                       \
+    ROUND_OF_64(4 * (i) + 1)                                                                       \
+    extend(w, (3 * (i) + 1) & 15);                                                                 \
+    ROUND_OF_64(4 * (i) + 2)                                                                       \
+    extend(w, (3 * (i) + 2) & 15);                                                                 \
+    ROUND_OF_64(4 * (i) + 3)
+
+/* The rounds wait for each other, the schedule's 48 new words do not: three in every four rounds
+ * fill the vector pipes evenly, each in the place of a word that was used by then. */
+LANE_FN void rounds_64(vec s[8], vec w[16])
+{
+    FROM_0_TO_15(FOUR_OF_64)
+}
+
+#endif
 
 /* ---- HMAC ---------------------------------------------------------------------------------- */
 

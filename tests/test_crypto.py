@@ -259,6 +259,16 @@ def test_a_batch_of_every_size(impl: str) -> None:
 
 
 @every_impl
+@pytest.mark.parametrize("length", [0, 55, 56, 64, 200])
+def test_a_batch_of_equal_lengths(impl: str, length: int) -> None:
+    """No lane is idle."""
+    key = crypto.HmacKey(BINANCE_SECRET, impl)
+    messages = [PATTERN[i : i + length] for i in range(2 * lib.HP_HMAC_BATCH_MAX)]
+    expected = [hmac.digest(BINANCE_SECRET, message, "sha256") for message in messages]
+    assert key.sign_batch(messages) == expected
+
+
+@every_impl
 @settings(deadline=None)
 @given(
     secret=st.binary(max_size=100),
