@@ -26,10 +26,10 @@ void hp_floor_hmac_ctx(const void *key, const uint8_t *message, size_t len, uint
 /* SHA256_CTX copied with the pads already in it: the fastest. */
 void hp_floor_midstates(const void *key, const uint8_t *message, size_t len, uint8_t *out);
 
-/* ns of `times` codes one after another: the first 16 bytes of each message are those of the code
- * before, so that none can begin before that is known. */
+/* ns of `times` codes one after another: the first `chained` bytes of each message are those of the
+ * code before, so that with 1 to 32 none can begin before that is known. */
 int64_t hp_floor_sign_ns(hp_floor_sign sign, const void *key, uint8_t *message, size_t len,
-                         uint32_t times);
+                         size_t chained, uint32_t times);
 
 /* As hp_hmac_sign_batch(). */
 typedef void (*hp_floor_batch)(const void *const *key, const uint8_t *const *message,

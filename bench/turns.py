@@ -14,9 +14,11 @@ def take_turns(
 ) -> dict[str, dict[str, int]]:
     """Quantiles of `rounds` samples of each; a contender returns one sample."""
     samples: dict[str, list[int]] = {name: [] for name in contenders}
+    order = list(contenders)
     for number in range(WARM_UP + rounds):
-        for name, contender in contenders.items():
-            sample = contender()
+        for name in order:
+            sample = contenders[name]()
             if number >= WARM_UP:
                 samples[name].append(sample)
+        order.append(order.pop(0))  # nobody always comes after the slowest
     return {name: quantiles(values) for name, values in samples.items()}

@@ -15,7 +15,6 @@ typedef __m256i vec;
 
 #define v_ror(x, n) _mm256_or_si256(_mm256_srli_epi32(x, n), _mm256_slli_epi32(x, 32 - (n)))
 #define v_shr(x, n) _mm256_srli_epi32(x, n)
-#define v_be32 v_bswap
 
 LANE_FN vec v_set(uint32_t x)
 {

@@ -21,7 +21,6 @@ typedef __m512i vec;
 
 #define v_ror(x, n) _mm512_ror_epi32(x, n)
 #define v_shr(x, n) _mm512_srli_epi32(x, n)
-#define v_be32 v_bswap
 
 LANE_FN vec v_set(uint32_t x)
 {

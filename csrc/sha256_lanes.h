@@ -2,11 +2,12 @@
  * any lengths, and the scan over the nonces of a block header. The file that includes this one
  * defines, for its instruction set,
  *     LANES, vec, LANE_TARGET (a function's attribute), LANE_FN (the same, always inlined),
- *     v_set (one word in every lane), v_index (0, 1, 2 ...), v_add, v_and, v_load, v_store,
- *     v_bswap, v_be32 (a big-endian word as a number, and back),
+ *     v_set (one word in every lane), v_index (0, 1, 2 ...), v_add, v_bswap,
  *     v_ror and v_shr (by a constant), v_xor3, v_ch, v_maj (FIPS 180-4 4.1.2),
- *     v_rows (16 words from the 64 bytes of each lane), v_at_most (a bit for each lane <= a limit).
- * Bound by the vector pipes: see bench/BENCHMARKS.md. Indices into arrays of `vec` are constants, so that all of them are registers. */
+ *     v_at_most (a bit for each lane that is <= a limit),
+ * and, where there is more than one lane,
+ *     v_and, v_load, v_store, v_rows (16 words in every lane, from 64 bytes for each).
+ * Indices into arrays of `vec` are constants, so that all of them are registers. */
 #include "sha256.h"
 
 #include <string.h>
@@ -78,16 +79,9 @@ LANE_FN void extended_rounds_16(vec s[8], vec w[16], int t)
     FROM_0_TO_15(EXTENDED_ROUND)
 }
 
-#if LANES == 1
+/* ---- HMAC ---------------------------------------------------------------------------------- */
 
-LANE_FN void rounds_64(vec s[8], vec w[16])
-{
-    rounds_16(s, w, 0);
-    for (int t = 16; t < 64; t += 16)
-        extended_rounds_16(s, w, t);
-}
-
-#else
+#if LANES > 1
 
 #define ROUND_OF_64(t) round_both(s, (t) & 7, v_add(w[(t) & 15], v_set(hp_sha256_k[t])));
 #define FOUR_OF_64(i)                                                                              \
@@ -105,10 +99,6 @@ LANE_FN void rounds_64(vec s[8], vec w[16])
 {
     FROM_0_TO_15(FOUR_OF_64)
 }
-
-#endif
-
-/* ---- HMAC ---------------------------------------------------------------------------------- */
 
 /* Point at block `step` of every lane; a lane that has no such block gets a zero in `active`. */
 static int lane_blocks(const hp_mac_lane *const lane[], size_t n, size_t step, const void *at[LANES],
@@ -139,7 +129,7 @@ static LANE_TARGET void lanes_inner(const hp_mac_lane *const lane[], size_t n, v
     for (size_t step = 0; lane_blocks(lane, n, step, at, active); step++) {
         v_rows(at, w);
         for (int i = 0; i < 16; i++)
-            w[i] = v_be32(w[i]);
+            w[i] = v_bswap(w[i]);
         memcpy(before, s, sizeof before);
         rounds_64(s, w);
         mask = v_load(active);
@@ -152,8 +142,8 @@ static LANE_TARGET void lanes_inner(const hp_mac_lane *const lane[], size_t n, v
 static LANE_TARGET void mac_lanes(const hp_mac_lane *const lane[], size_t n)
 {
     const void *at[LANES];
-    uint32_t digest[8][LANES];
-    vec states[16], w[16], s[8];
+    uint32_t digest[8][16];
+    vec states[16], w[16], s[8], rows[16];
 
     for (size_t j = 0; j < LANES; j++)
         at[j] = lane[j < n ? j : 0]->states;
@@ -161,17 +151,19 @@ static LANE_TARGET void mac_lanes(const hp_mac_lane *const lane[], size_t n)
     memcpy(w, states, sizeof s);
     lanes_inner(lane, n, w);
     for (int i = 8; i < 16; i++)
-        w[i] = v_set(i == 8 ? 0x80000000 : i == 15 ? (64 + 32) * 8 : 0);
+        w[i] = v_set(i == 8 ? 0x80000000 : i == 15 ? (HP_SHA256_BLOCK + HP_SHA256_DIGEST) * 8 : 0);
     memcpy(s, states + 8, sizeof s);
     rounds_64(s, w);
     for (int i = 0; i < 8; i++)
-        v_store(digest[i], v_be32(v_add(s[i], states[8 + i])));
+        v_store(digest[i], v_bswap(v_add(s[i], states[8 + i])));
+    /* Transposed once more, the digests are rows. */
+    for (size_t j = 0; j < LANES; j++)
+        at[j] = digest[j & 7];
+    v_rows(at, rows);
     for (size_t j = 0; j < n; j++)
-        for (int i = 0; i < 8; i++)
-            memcpy(lane[j]->out + 4 * i, &digest[i][j], 4);
+        memcpy(lane[j]->out, &rows[j], HP_SHA256_DIGEST);
 }
 
-#if LANES > 1
 /* hp_sha256_mac_fn. All lanes take as long for one message as for many, which is longer than one
  * message takes without them. */
 static void mac(const hp_mac_lane *const lane[], size_t n)
@@ -182,6 +174,7 @@ static void mac(const hp_mac_lane *const lane[], size_t n)
     }
     hp_sha256_portable_mac(lane, n);
 }
+
 #endif
 
 /* ---- the scan ------------------------------------------------------------------------------ */

@@ -1,8 +1,7 @@
-/* SHA-256 in C alone, for every CPU: one lane. */
+/* SHA-256 in C alone, for every CPU: one lane of the template. */
 #include "bytes.h"
 #include "sha256.h"
 
-#include <endian.h>
 #include <string.h>
 
 #define LANES 1
@@ -12,7 +11,6 @@
 typedef uint32_t vec;
 
 #define v_bswap __builtin_bswap32
-#define v_be32 be32toh
 
 LANE_FN vec v_set(uint32_t x)
 {
@@ -27,24 +25,6 @@ LANE_FN vec v_index(void)
 LANE_FN vec v_add(vec x, vec y)
 {
     return x + y;
-}
-
-LANE_FN vec v_and(vec x, vec y)
-{
-    return x & y;
-}
-
-LANE_FN vec v_load(const void *p)
-{
-    vec x;
-
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-LANE_FN void v_store(void *p, vec x)
-{
-    memcpy(p, &x, sizeof x);
 }
 
 LANE_FN vec v_ror(vec x, int n)
@@ -77,11 +57,6 @@ LANE_FN unsigned v_at_most(vec x, uint32_t limit)
     return x <= limit;
 }
 
-LANE_FN void v_rows(const void *const at[LANES], vec out[16])
-{
-    memcpy(out, at[0], 16 * sizeof *out);
-}
-
 #include "sha256_lanes.h"
 
 void hp_sha256_portable_compress(uint32_t state[8], const uint8_t *data, size_t blocks)
@@ -92,17 +67,34 @@ void hp_sha256_portable_compress(uint32_t state[8], const uint8_t *data, size_t 
     for (; blocks > 0; blocks--, data += HP_SHA256_BLOCK) {
         for (int i = 0; i < 16; i++)
             w[i] = hp_be32(data + 4 * i);
-        rounds_64(s, w);
+        rounds_16(s, w, 0);
+        for (int t = 16; t < 64; t += 16)
+            extended_rounds_16(s, w, t);
         for (int i = 0; i < 8; i++)
             s[i] = state[i] += s[i];
     }
     explicit_bzero(w, sizeof w); /* a block may be a key's, see hmac.c */
 }
 
+static void mac_one(const hp_mac_lane *lane)
+{
+    uint8_t block[HP_SHA256_BLOCK] = {[HP_SHA256_DIGEST] = 0x80};
+    uint32_t state[8];
+
+    memcpy(state, lane->states->inner, sizeof state);
+    hp_sha256_portable_compress(state, lane->data, lane->blocks);
+    hp_sha256_portable_compress(state, lane->last, lane->last_blocks);
+    hp_sha256_store(state, block);
+    hp_store_be64(block + HP_SHA256_BLOCK - 8, (HP_SHA256_BLOCK + HP_SHA256_DIGEST) * 8);
+    memcpy(state, lane->states->outer, sizeof state);
+    hp_sha256_portable_compress(state, block, 1);
+    hp_sha256_store(state, lane->out);
+}
+
 void hp_sha256_portable_mac(const hp_mac_lane *const lane[], size_t n)
 {
     for (size_t j = 0; j < n; j++)
-        mac_lanes(lane + j, 1);
+        mac_one(lane[j]);
 }
 
 static int every_cpu(void)
