@@ -1,4 +1,5 @@
-/* The floor: what the kernel, OpenSSL and the processor alone cost. CFFI reads this file, like csrc/harpoon.h. */
+/* The floor: what the kernel, OpenSSL and the processor alone cost. CFFI reads this file, like
+ * csrc/harpoon.h. */
 #ifndef HP_FLOOR_H
 #define HP_FLOOR_H
 
@@ -40,8 +41,8 @@ int64_t hp_floor_batch_ns(hp_floor_batch batch, const void *const *key,
                           const uint8_t *const *message, const size_t *len, size_t n, uint8_t *out,
                           uint32_t times);
 
-/* ns of `times` times `rounds` SHA-256 rounds and nothing else, by SHA256RNDS2, two rounds each, every
- * one waiting for the one before; only for a CPU with SHA-NI. -ENOTSUP in other builds. */
+/* ns of `times` times `rounds` SHA-256 rounds and nothing else, by SHA256RNDS2, two rounds each,
+ * every one waiting for the one before; only for a CPU with SHA-NI. -ENOTSUP in other builds. */
 int64_t hp_floor_rounds_ns(uint32_t rounds, uint32_t times);
 
 #endif

@@ -41,7 +41,7 @@ typedef void (*hp_sha256_mac_fn)(const hp_mac_lane *const lane[], size_t n);
 /* What is the same for every nonce of a block header. `header` is the state before round 4 of its
  * second block (variable v at place (v + 4) mod 8) and `digest` that before round 1 of the second
  * hash (at (v + 7) mod 8), each with a zero for the one word to come, which then is added to a and
- * e. The *_known are the constant terms of words 16 to 31, the *_kw constant words and K together. */
+ * e. The *_known are the constant terms of words 16 to 31, the *_kw constant words and K in one. */
 typedef struct hp_sha256d_work {
     uint32_t midstate[8]; /* after the header's first block */
     uint32_t w[18];       /* the words of its second block; 0 for the nonce */

@@ -1,5 +1,5 @@
-/* SHA-256 of 16 messages side by side with AVX-512 (F and BW). Bound by the vector pipes: a round is
- * 17 instructions and a word of the schedule 11, thanks to its rotation and its three-way logic. */
+/* SHA-256 of 16 messages side by side with AVX-512 (F and BW). Bound by the vector pipes: a round
+ * is 17 instructions and a word of the schedule 11, thanks to VPRORD and VPTERNLOGD. */
 #if defined(__GNUC__) && !defined(__clang__)
 /* GCC moves additions about although no register is left: 8 % (bench/BENCHMARKS.md). */
 #pragma GCC optimize("no-schedule-insns2", "no-tree-reassoc")
@@ -80,7 +80,7 @@ LANE_FN unsigned v_at_most(vec x, uint32_t limit)
     return _mm512_cmple_epu32_mask(x, v_set(limit));
 }
 
-/* A transposition of 16 x 16 words: by words and pairs of words in every quarter, then by quarters. */
+/* A transposition of 16 x 16 words: by words and pairs of them in every quarter, then by quarters. */
 LANE_FN void v_rows(const void *const at[LANES], vec out[16])
 {
     vec by_word[16], by_pair[16];

@@ -101,8 +101,8 @@ LANE_FN void rounds_64(vec s[8], vec w[16])
 }
 
 /* Point at block `step` of every lane; a lane that has no such block gets a zero in `active`. */
-static int lane_blocks(const hp_mac_lane *const lane[], size_t n, size_t step, const void *at[LANES],
-                       uint32_t active[LANES])
+static int lane_blocks(const hp_mac_lane *const lane[], size_t n, size_t step,
+                       const void *at[LANES], uint32_t active[LANES])
 {
     int any = 0;
 
@@ -251,7 +251,7 @@ LANE_FN void header_hash(const hp_sha256d_work *work, vec nonce, vec out[8])
     extend(w, i);                                                                                  \
     round_e(s, i, v_add(w[i], v_set(hp_sha256_k[t + (i)])));
 
-/* The last word of the second hash, which is an e of round 60; an a takes four rounds to become one. */
+/* The last word of the second hash: the e of round 60. An a needs four rounds to become an e. */
 LANE_FN vec digest_hash(const hp_sha256d_work *work, vec w[16])
 {
     vec s[8];

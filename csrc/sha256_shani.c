@@ -1,4 +1,4 @@
-/* SHA-256 with the SHA extensions of x86 (Intel SDM volume 2B, SHA256RNDS2, SHA256MSG1, SHA256MSG2).
+/* SHA-256 with the SHA extensions of x86 (Intel SDM volume 2B, SHA256RNDS2 and SHA256MSG1/2).
  * One stream is bound by the latency of 32 dependent SHA256RNDS2 a block: the schedule and
  * everything else fit into its shadow. So does a second, independent stream. */
 #include "sha256.h"
