@@ -114,7 +114,8 @@ def builder() -> FFI:
 
 def floor_builder() -> FFI:
     """harpoon_bench._floor: what the benchmarks compare with."""
-    return interface("harpoon_bench._floor", ROOT / "bench" / "floor.h")
+    header = ROOT / "bench" / "floor.h"
+    return interface("harpoon_bench._floor", header, pkg_config("--cflags"), pkg_config("--libs"))
 
 
 BUILDERS = (builder, floor_builder)  # one for each of `ext-modules` in pyproject.toml

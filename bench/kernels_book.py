@@ -40,12 +40,12 @@ class Measured:
     hit_ps: list[int]
 
 
-def rows(sizes: tuple[int, ...] = SIZES) -> list[Row]:
+def rows(rounds: int) -> list[Row]:
     """A miss is what nearly every lookup is. Back to back the core overlaps them, as it does those
     of one transaction's outputs; alone is from a script in the cache to the answer."""
     table = []
-    for entries in sizes:
-        m = measure(entries)
+    for entries in SIZES:
+        m = measure(entries, rounds)
         load = quantiles(m.load_ps)
         where = f"dependent load, {m.index_bytes:,} B"
         table += [
@@ -61,7 +61,7 @@ def rows(sizes: tuple[int, ...] = SIZES) -> list[Row]:
     return table
 
 
-def measure(entries: int) -> Measured:
+def measure(entries: int, rounds: int = ROUNDS) -> Measured:
     """Fill, build, then rounds of loads, misses and hits in turns; every round has new scripts."""
     start_ns = time.perf_counter_ns()
     book = _built(entries)
@@ -75,14 +75,14 @@ def measure(entries: int) -> Measured:
     nobody = int(lib.HP_NOBODY)
     few = min(entries, QUERIES)
     scripts = loop_ffi.new("hp_loop_script[]", QUERIES)
-    for number in range(ROUNDS):
+    for number in range(rounds):
         m.load_ps.append(_ps_each(loop.hp_loop_load_ns(table, at, QUERIES), QUERIES))
         loop.hp_loop_scripts(entries + 2 * number * QUERIES, QUERIES, scripts)
         m.miss_ps.append(_ps_each(loop.hp_loop_find_ns(*find, scripts, QUERIES, nobody), QUERIES))
         loop.hp_loop_scripts(entries + (2 * number + 1) * QUERIES, QUERIES, scripts)
         alone_ns = loop.hp_loop_find_alone_ns(*find, scripts, QUERIES, nobody)
         m.miss_alone_ps.append(_ps_each(alone_ns, QUERIES))
-        loop.hp_loop_scripts(number * (entries - few) // ROUNDS, few, scripts)
+        loop.hp_loop_scripts(number * (entries - few) // rounds, few, scripts)
         m.hit_ps.append(_ps_each(loop.hp_loop_find_ns(*find, scripts, few, 0), few))
     return m
 

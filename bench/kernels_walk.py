@@ -17,7 +17,6 @@ from harpoon_bench._floor import ffi as loop_ffi
 from harpoon_bench._floor import lib as loop
 from harpoon_bench.table import Row, quantiles
 
-ROUNDS = 41
 SLOW_ROUNDS = 5  # of what takes a second a round
 SAMPLE = 16  # python-bitcoinlib and decode() get every so manieth transaction
 CACHES_BYTES = 64 << 20
@@ -44,10 +43,10 @@ class Transactions:
         return self.raw[self.at[number] : self.at[number + 1]]
 
 
-def rows() -> list[Row]:
+def rows(rounds: int) -> list[Row]:
     whole = _transactions()
     sample = Transactions.of(whole.name, [whole[i] for i in range(0, len(whole), SAMPLE)])
-    warm, cold = _walk_ps_per_byte(whole)
+    warm, cold = _walk_ps_per_byte(whole, rounds)
     theirs, walked, theirs_hashed, decoded = _beside_bitcoinlib(sample)
     target = dict.fromkeys(theirs, TARGET_PS_PER_BYTE)
     name = f"walk, {whole.name}"
@@ -84,13 +83,15 @@ def _walker(transactions: Transactions) -> Callable[[], int]:
     return walk
 
 
-def _walk_ps_per_byte(transactions: Transactions) -> tuple[dict[str, int], dict[str, int]]:
+def _walk_ps_per_byte(
+    transactions: Transactions, rounds: int
+) -> tuple[dict[str, int], dict[str, int]]:
     """With the bytes in the caches, and after other bytes have taken their place."""
     walk = _walker(transactions)
     other = loop_ffi.from_buffer(b"\1" * CACHES_BYTES)
     size = len(transactions.raw)
     warm, cold = [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         walk()
         warm.append(1000 * walk() // size)
         loop.hp_loop_read(other, CACHES_BYTES)

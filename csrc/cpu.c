@@ -16,9 +16,30 @@ int hp_cpu_has_sha(void)
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_SHA) != 0;
 }
 
+/* Wider registers need a system that saves them, which the compiler's own test asks too. */
+int hp_cpu_has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") != 0;
+}
+
+int hp_cpu_has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+}
+
 #else
 
 int hp_cpu_has_sha(void)
+{
+    return 0;
+}
+
+int hp_cpu_has_avx2(void)
+{
+    return 0;
+}
+
+int hp_cpu_has_avx512(void)
 {
     return 0;
 }

@@ -115,6 +115,8 @@ void hp_engine_free(hp_engine *e)
     hp_session_free(e->session);
     hp_rehearsal_free(e->rehearsal);
     hp_ring_close(&e->ring);
+    for (uint32_t i = 0; i < e->n_orders; i++)
+        hp_order_free(&e->orders[i]);
     hp_hmac_key_free(e->key);
     hp_seen_free(e->strategy.seen);
     hp_events_free(e->events);
@@ -128,6 +130,11 @@ int hp_engine_set_key(hp_engine *e, const uint8_t *secret, size_t len)
         return -ENOMEM;
     hp_hmac_key_free(e->key);
     e->key = key;
+    for (uint32_t i = 0; i < e->n_orders; i++) {
+        int rc = hp_order_set_key(&e->orders[i], key);
+        if (rc < 0)
+            return rc;
+    }
     return 0;
 }
 
@@ -135,7 +142,10 @@ int hp_engine_add_order(hp_engine *e, const hp_order_template *order)
 {
     if (e->n_orders == HP_ORDERS_MAX)
         return -ENOSPC;
-    int rc = hp_order_init(&e->orders[e->n_orders], order);
+    hp_order *added = &e->orders[e->n_orders];
+    int rc = hp_order_init(added, order);
+    if (rc == 0 && e->key)
+        rc = hp_order_set_key(added, e->key);
     return rc < 0 ? rc : (int)e->n_orders++;
 }
 
@@ -275,7 +285,7 @@ static void fire(hp_engine *e, hp_order_event *o, stopwatch *w)
     o->timestamp_ms = hp_epoch_ms() + e->clock_offset_ms;
     hp_order_build(order, o->client_id, o->timestamp_ms);
     lap(w, HP_STAGE_BUILD);
-    hp_order_sign(order, e->key);
+    hp_order_sign(order);
     lap(w, HP_STAGE_SIGN);
     const uint8_t *frame;
     int rc = hp_session_frame(e->session, HP_WS_TEXT, order->body, order->at.body_len, &frame);
@@ -345,7 +355,7 @@ static void rehearse(hp_engine *e)
     char client_id[HP_CLIENT_ID_LEN + 1];
     hp_client_id(e->decision.signals[0].txid, hp_book_name(e->strategy.book, 0), client_id);
     hp_order_build(order, client_id, hp_epoch_ms() + e->clock_offset_ms);
-    hp_order_sign(order, e->key);
+    hp_order_sign(order);
     int len = hp_session_frame(e->session, HP_WS_TEXT, order->body, order->at.body_len, &frame);
     if (len > 0)
         hp_rehearsal_send(e->rehearsal, frame, (size_t)len);

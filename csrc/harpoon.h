@@ -75,6 +75,11 @@ void hp_sha256_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t le
 /* SHA-256 of SHA-256, Bitcoin's hash. */
 void hp_sha256d_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t len,
                        uint8_t out[32]);
+/* The first nonce n, first <= n < first + count (modulo 2^32), with which the 80-byte block header has
+ * a double SHA-256 of at most `target`, both little-endian numbers: 1 with *nonce set, or 0. The
+ * header's own nonce is not looked at. */
+int hp_sha256d_scan(const hp_sha256_impl *impl, const uint8_t header[80], const uint8_t target[32],
+                    uint32_t first, uint64_t count, uint32_t *nonce);
 /* RIPEMD-160 of SHA-256, Bitcoin's HASH160. */
 void hp_hash160(const hp_sha256_impl *impl, const uint8_t *data, size_t len, uint8_t out[20]);
 
@@ -82,7 +87,19 @@ typedef struct hp_hmac_key hp_hmac_key; /* a key's inner and outer midstates; wi
 
 /* NULL when memory is short. `secret` is not kept. */
 hp_hmac_key *hp_hmac_key_new(const hp_sha256_impl *impl, const uint8_t *secret, size_t len);
+/* The same key for messages that all begin with `prefix`: as much of it as is whole 64-byte blocks is
+ * absorbed now, and *absorbed says how many bytes to leave out when signing. NULL when memory is
+ * short. Needs `key` no longer. */
+hp_hmac_key *hp_hmac_key_continue(const hp_hmac_key *key, const uint8_t *prefix, size_t len,
+                                  size_t *absorbed);
 void hp_hmac_sign(const hp_hmac_key *key, const uint8_t *message, size_t len, uint8_t out[32]);
+
+#define HP_HMAC_BATCH_MAX 16
+
+/* n <= HP_HMAC_BATCH_MAX messages at once, each with its own key, all keys of one implementation:
+ * 32 bytes each into `out`, in the order given. */
+void hp_hmac_sign_batch(const hp_hmac_key *const key[], const uint8_t *const message[],
+                        const size_t len[], size_t n, uint8_t *out);
 void hp_hmac_key_free(hp_hmac_key *key);
 
 /* ---- transactions (BIP-144 serialisation) -------------------------------------------------- */

@@ -5,9 +5,9 @@
 #include "sha256.h"
 
 struct hp_hmac_key {
+    hp_mac_states states;
     const hp_sha256_impl *impl;
-    uint32_t inner[8]; /* state after the block key ^ ipad */
-    uint32_t outer[8]; /* state after the block key ^ opad */
+    uint64_t absorbed; /* bytes in states.inner: a pad's block and whatever was continued with */
 };
 
 /* 32 bytes as 64 lower-case hexadecimal digits, no terminator. */

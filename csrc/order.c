@@ -1,6 +1,7 @@
 /* Patching and signing an order template. */
 #include "order.h"
 
+#include <errno.h>
 #include <string.h>
 
 static const char hex_digits[] = "0123456789abcdef";
@@ -25,6 +26,29 @@ int hp_order_init(hp_order *order, const hp_order_template *from)
     memcpy(order->body, from->body, from->body_len);
     order->at.payload = order->payload;
     order->at.body = order->body;
+    return 0;
+}
+
+void hp_order_free(hp_order *order)
+{
+    hp_hmac_key_free(order->key);
+    order->key = NULL;
+}
+
+/* What stands before the first slot is the same in every order: it is hashed here, once. */
+int hp_order_set_key(hp_order *order, const hp_hmac_key *key)
+{
+    const hp_order_template *t = &order->at;
+    size_t constant = t->payload_client_id_at < t->payload_timestamp_at ? t->payload_client_id_at
+                                                                        : t->payload_timestamp_at;
+    size_t absorbed;
+    hp_hmac_key *continued = hp_hmac_key_continue(key, order->payload, constant, &absorbed);
+
+    if (!continued)
+        return -ENOMEM;
+    hp_hmac_key_free(order->key);
+    order->key = continued;
+    order->absorbed = absorbed;
     return 0;
 }
 
@@ -71,9 +95,10 @@ void hp_order_build(hp_order *order, const char *client_id, int64_t timestamp_ms
            HP_TIMESTAMP_LEN);
 }
 
-void hp_order_sign(hp_order *order, const hp_hmac_key *key)
+void hp_order_sign(hp_order *order)
 {
     uint8_t mac[HP_SHA256_DIGEST];
-    hp_hmac_sign(key, order->payload, order->at.payload_len, mac);
+    hp_hmac_sign(order->key, order->payload + order->absorbed,
+                 order->at.payload_len - order->absorbed, mac);
     hp_hex32(mac, (char *)order->body + order->at.body_signature_at);
 }

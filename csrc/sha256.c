@@ -1,3 +1,4 @@
+#include "bytes.h"
 #include "sha256.h"
 
 #include <endian.h>
@@ -19,94 +20,20 @@ alignas(64) const uint32_t hp_sha256_k[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-static uint32_t load_be32(const uint8_t *p)
-{
-    uint32_t x;
-
-    memcpy(&x, p, sizeof x);
-    return be32toh(x);
-}
-
 static void store_be32(uint8_t *p, uint32_t x)
 {
     x = htobe32(x);
     memcpy(p, &x, sizeof x);
 }
 
-static void store_be64(uint8_t *p, uint64_t x)
-{
-    x = htobe64(x);
-    memcpy(p, &x, sizeof x);
-}
-
-static uint32_t rotr(uint32_t x, int n)
-{
-    return x >> n | x << (32 - n);
-}
-
-/* FIPS 180-4 6.2.2 step 3: the eight words change names instead of places. */
-#define ROUND(a, b, c, d, e, f, g, h, t)                                                           \
-    do {                                                                                           \
-        h += (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + (g ^ (e & (f ^ g))) + hp_sha256_k[t] +     \
-             w[t];                                                                                 \
-        d += h;                                                                                    \
-        h += (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) | (c & (a | b)));                 \
-    } while (0)
-
-static void compress_block(uint32_t state[8], const uint32_t w[64])
-{
-    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
-    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
-
-    for (int t = 0; t < 64; t += 8) {
-        ROUND(a, b, c, d, e, f, g, h, t);
-        ROUND(h, a, b, c, d, e, f, g, t + 1);
-        ROUND(g, h, a, b, c, d, e, f, t + 2);
-        ROUND(f, g, h, a, b, c, d, e, t + 3);
-        ROUND(e, f, g, h, a, b, c, d, t + 4);
-        ROUND(d, e, f, g, h, a, b, c, t + 5);
-        ROUND(c, d, e, f, g, h, a, b, t + 6);
-        ROUND(b, c, d, e, f, g, h, a, t + 7);
-    }
-    state[0] += a;
-    state[1] += b;
-    state[2] += c;
-    state[3] += d;
-    state[4] += e;
-    state[5] += f;
-    state[6] += g;
-    state[7] += h;
-}
-
-static void compress_portable(uint32_t state[8], const uint8_t *data, size_t blocks)
-{
-    uint32_t w[64]; /* the message schedule, FIPS 180-4 6.2.2 step 1 */
-
-    for (; blocks > 0; blocks--, data += HP_SHA256_BLOCK) {
-        for (int t = 0; t < 16; t++)
-            w[t] = load_be32(data + 4 * t);
-        for (int t = 16; t < 64; t++) {
-            uint32_t s0 = rotr(w[t - 15], 7) ^ rotr(w[t - 15], 18) ^ w[t - 15] >> 3;
-            uint32_t s1 = rotr(w[t - 2], 17) ^ rotr(w[t - 2], 19) ^ w[t - 2] >> 10;
-            w[t] = w[t - 16] + s0 + w[t - 7] + s1;
-        }
-        compress_block(state, w);
-    }
-    explicit_bzero(w, sizeof w); /* a block may be a key's, see hmac.c */
-}
-
-static int every_cpu(void)
-{
-    return 1;
-}
-
-static const hp_sha256_impl portable = {"portable", compress_portable, every_cpu};
-
 static const hp_sha256_impl *const implementations[] = { /* the fastest first */
 #if defined(__x86_64__)
+    &hp_sha256_shani_avx512,
     &hp_sha256_shani,
+    &hp_sha256_avx512,
+    &hp_sha256_avx2,
 #endif
-    &portable,
+    &hp_sha256_portable,
 };
 enum { IMPLEMENTATIONS = sizeof implementations / sizeof *implementations };
 
@@ -148,7 +75,7 @@ void hp_sha256_finish(const hp_sha256_impl *impl, uint32_t state[8], uint64_t be
     memcpy(last, data + len - rest, rest);
     memset(last + rest, 0, padded - rest);
     last[rest] = 0x80; /* FIPS 180-4 5.1.1 */
-    store_be64(last + padded - 8, (before + len) * 8);
+    hp_store_be64(last + padded - 8, (before + len) * 8);
 
     if (whole > 0)
         impl->compress(state, data, whole);
@@ -207,11 +134,4 @@ void hp_sha256_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t le
     memcpy(state, hp_sha256_start, sizeof state);
     hp_sha256_finish(impl, state, 0, data, len);
     hp_sha256_store(state, out);
-}
-
-void hp_sha256d_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t len,
-                       uint8_t out[32])
-{
-    hp_sha256_digest(impl, data, len, out);
-    hp_sha256_digest(impl, out, HP_SHA256_DIGEST, out);
 }

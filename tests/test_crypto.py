@@ -22,6 +22,7 @@ from engine.errors import ConfigError, HarpoonError
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "vectors"
 
+# The names of HARPOON_SHA256. What this CPU lacks is never run, only skipped and said so.
 every_impl = pytest.mark.parametrize(
     "impl",
     [
@@ -31,7 +32,7 @@ every_impl = pytest.mark.parametrize(
                 name not in crypto.implementations(), reason=f"this CPU lacks {name}"
             ),
         )
-        for name in ("portable", "shani")
+        for name in ("portable", "avx2", "avx512", "shani", "shani+avx512")
     ],
 )
 
@@ -247,6 +248,75 @@ def test_a_key_signs_many_messages() -> None:
         assert key.sign(message) == hmac.digest(BINANCE_SECRET, message, "sha256")
 
 
+@every_impl
+def test_a_batch_of_every_size(impl: str) -> None:
+    """None, fewer than the lanes, all of them, more; lengths around every padding case."""
+    key = crypto.HmacKey(BINANCE_SECRET, impl)
+    for size in range(35):
+        messages = [PATTERN[i : i + (i * 53 + size * 31) % 260] for i in range(size)]
+        expected = [hmac.digest(BINANCE_SECRET, message, "sha256") for message in messages]
+        assert key.sign_batch(messages) == expected, size
+
+
+@every_impl
+@pytest.mark.parametrize("length", [0, 55, 56, 64, 200])
+def test_a_batch_of_equal_lengths(impl: str, length: int) -> None:
+    """No lane is idle."""
+    key = crypto.HmacKey(BINANCE_SECRET, impl)
+    messages = [PATTERN[i : i + length] for i in range(2 * lib.HP_HMAC_BATCH_MAX)]
+    expected = [hmac.digest(BINANCE_SECRET, message, "sha256") for message in messages]
+    assert key.sign_batch(messages) == expected
+
+
+@every_impl
+@settings(deadline=None)
+@given(
+    secret=st.binary(max_size=100),
+    messages=st.lists(st.binary(max_size=70) | st.binary(max_size=3000), max_size=40),
+)
+def test_a_batch_agrees_with_hmac(secret: bytes, messages: list[bytes], impl: str) -> None:
+    expected = [hmac.digest(secret, message, "sha256") for message in messages]
+    assert crypto.HmacKey(secret, impl).sign_batch(messages) == expected
+
+
+@every_impl
+def test_a_batch_with_a_key_for_each_message(impl: str) -> None:
+    """As an engine signs its orders anew: in C, every message with a key of its own."""
+    secrets = [PATTERN[i : 9 * i] for i in range(lib.HP_HMAC_BATCH_MAX)]
+    messages = [PATTERN[: 40 * i] for i in range(lib.HP_HMAC_BATCH_MAX)]
+    chosen = lib.hp_sha256_choose(impl.encode())
+    keys = [
+        ffi.gc(lib.hp_hmac_key_new(chosen, secret, len(secret)), lib.hp_hmac_key_free)
+        for secret in secrets
+    ]
+    out = ffi.new("uint8_t[]", 32 * len(keys))
+    views = [ffi.from_buffer("uint8_t[]", message) for message in messages]
+    lib.hp_hmac_sign_batch(keys, views, [len(view) for view in views], len(keys), out)
+    assert bytes(ffi.buffer(out)) == b"".join(
+        hmac.digest(secret, message, "sha256")
+        for secret, message in zip(secrets, messages, strict=True)
+    )
+
+
+@every_impl
+def test_a_key_continued_with_a_prefix(impl: str) -> None:
+    chosen = lib.hp_sha256_choose(impl.encode())
+    key = ffi.gc(
+        lib.hp_hmac_key_new(chosen, BINANCE_SECRET, len(BINANCE_SECRET)), lib.hp_hmac_key_free
+    )
+    absorbed = ffi.new("size_t *")
+    out = ffi.new("uint8_t[32]")
+    for constant in range(201):
+        message = PATTERN[:230]
+        continued = ffi.gc(
+            lib.hp_hmac_key_continue(key, message, constant, absorbed), lib.hp_hmac_key_free
+        )
+        assert absorbed[0] == constant // 64 * 64
+        rest = message[absorbed[0] :]
+        lib.hp_hmac_sign(continued, rest, len(rest), out)
+        assert bytes(ffi.buffer(out)) == hmac.digest(BINANCE_SECRET, message, "sha256"), constant
+
+
 def test_wide_items_are_hashed_as_bytes() -> None:
     words = memoryview(PATTERN).cast("I")
     assert crypto.sha256(words) == hashlib.sha256(PATTERN).digest()
@@ -312,6 +382,8 @@ def test_a_closed_key_refuses() -> None:
     key.close()
     with pytest.raises(HarpoonError, match="closed"):
         key.sign(b"")
+    with pytest.raises(HarpoonError, match="closed"):
+        key.sign_batch([])
 
 
 def test_a_key_does_not_show_its_secret() -> None:
