@@ -33,6 +33,8 @@ test: system-test
 	    printf '%s\n' $(C_FILES) | \
 	        xargs -P 2 -n 1 $$cc $(C_FLAGS) $(C_WARNINGS) -S -o /dev/null || exit 1; \
 	done
+	@awk 'length($$0) > 100 { print FILENAME ":" FNR ": longer than 100 columns"; bad = 1 } \
+	    END { exit bad }' $(C_FILES) $(wildcard csrc/*.h bench/*.h)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy

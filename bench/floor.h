@@ -12,8 +12,8 @@ int64_t hp_floor_send_ns(int fd, const uint8_t *data, size_t len);
 
 /* ---- the walk and the book ------------------------------------------------------------------- */
 
-/* Loops over functions of the engine's library, given by address; ns for all n, -1 when an answer was
- * not the expected one. */
+/* Loops over functions of the engine's library, given by address; ns for all n, -1 when an
+ * answer was not the expected one. */
 typedef struct hp_loop_script {
     uint8_t bytes[31];
     uint8_t len;

@@ -1,5 +1,5 @@
-/* Tight loops around functions of the engine's library, which are passed by address: calling each from
- * Python would measure Python. */
+/* Tight loops around functions of the engine's library, which are passed by address: calling
+ * each from Python would measure Python. */
 #include "floor.h"
 
 #include <string.h>

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engine.errors import HarpoonError
 from engine.machine import machine
+from engine.scan import write_json
 
 QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p999": 999, "max": 1000}
 
@@ -86,9 +85,4 @@ def present(console: Console, rows: Sequence[Row], json_file: Path | None) -> No
     if json_file is None:
         return
     content = {"machine": where, "command": command, "rows": [row.as_json() for row in rows]}
-    try:
-        json_file.write_text(json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        raise HarpoonError(
-            f"cannot write {json_file} ({error.strerror}): choose another place for --json"
-        ) from error
+    write_json(json_file, content)

@@ -36,6 +36,7 @@ struct hp_engine {
     hp_stats stats;
     hp_decision decision;
     hp_handover books;
+    atomic_int aborted;
     hp_ring ring;
     hp_session *session;
     hp_rehearsal *rehearsal; /* dry-run seals here: a sealed record that is not sent would break the
@@ -214,7 +215,7 @@ static void notice(hp_engine *e)
 static int make_session(hp_engine *e)
 {
     e->reason = "";
-    int rc = e->ring.is_open ? 0 : hp_ring_open(&e->ring);
+    int rc = e->ring.is_open ? 0 : hp_ring_open(&e->ring, &e->aborted);
     if (rc < 0) {
         e->reason = e->ring.words;
         return rc;
@@ -530,6 +531,11 @@ const hp_book *hp_engine_offer_book(hp_engine *e, const hp_book *book)
 const hp_book *hp_engine_returned_book(hp_engine *e)
 {
     return atomic_exchange_explicit(&e->books.returned, NULL, memory_order_acquire);
+}
+
+void hp_engine_abort(hp_engine *e)
+{
+    atomic_store_explicit(&e->aborted, 1, memory_order_release);
 }
 
 void hp_engine_kill(hp_engine *e)

@@ -50,6 +50,7 @@ static const sentence sentences[] = {
     {EMFILE, "this process may not open more files (`ulimit -n`)"},
     {EACCES, "permission is denied"},
     {EBUSY, "it is busy"},
+    {ECANCELED, "it was given up because we are told to stop"},
     {EAGAIN, "it is not ready"},
     {ENOMEM, "memory is short"},
     {ENOSPC, "there is no room left"},

@@ -1,11 +1,13 @@
 /* harpoon.h: the one public header of the C library.
  *
- * ffi_build.py gives this very file to CFFI (without its preprocessor lines), so C and Python cannot
- * drift apart. Rules that hold everywhere:
- *   - a function returns >= 0 for success and -errno or -HP_E... for failure; hp_strerror() names it;
- *   - nothing prints, nothing keeps global state, nothing here may be called from two threads at once
- *     on the same handle but what says "any thread", and the reading of a built book;
- *   - times are nanoseconds of CLOCK_MONOTONIC unless the name ends in _ms (CLOCK_REALTIME, epoch);
+ * ffi_build.py gives this very file to CFFI (without its preprocessor lines), so C and Python
+ * cannot drift apart. Rules that hold everywhere:
+ *   - a function returns >= 0 for success and -errno or -HP_E... for failure; hp_strerror()
+ *     names it;
+ *   - nothing prints, nothing keeps global state, nothing here may be called from two threads at
+ *     once on the same handle but what says "any thread", and the reading of a built book;
+ *   - times are nanoseconds of CLOCK_MONOTONIC unless the name ends in _ms (CLOCK_REALTIME,
+ *     epoch);
  *   - money is satoshis; a txid is 32 bytes in internal (not displayed) byte order.
  */
 #ifndef HARPOON_H
@@ -56,6 +58,10 @@ const char *hp_strerror(int code);
 /* Compiler and OpenSSL that this library was built with. */
 const char *hp_build(void);
 
+/* No core dump of this process, no debugger of the same user: the API secret is in its memory. 0 or
+ * -errno. */
+int hp_protect_process(void);
+
 /* CLOCK_MONOTONIC now, in ns: the clock of every latency. */
 int64_t hp_now_ns(void);
 
@@ -63,9 +69,9 @@ int64_t hp_now_ns(void);
 
 typedef struct hp_sha256_impl hp_sha256_impl; /* one way to compute the compression function */
 
-/* The implementation called `name`. `name` NULL: the one that the environment's HARPOON_SHA256 names
- * when it is set and not empty, else the best this CPU has.
- * NULL when there is none of that name or the CPU lacks it. */
+/* The implementation called `name`. `name` NULL: the one that the environment's HARPOON_SHA256
+ * names when it is set and not empty, else the best this CPU has. NULL when there is none of
+ * that name or the CPU lacks it. */
 const hp_sha256_impl *hp_sha256_choose(const char *name);
 /* The i-th implementation this build has and this CPU can run, best first; NULL past the last. */
 const hp_sha256_impl *hp_sha256_available(int i);
@@ -75,9 +81,9 @@ void hp_sha256_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t le
 /* SHA-256 of SHA-256, Bitcoin's hash. */
 void hp_sha256d_digest(const hp_sha256_impl *impl, const uint8_t *data, size_t len,
                        uint8_t out[32]);
-/* The first nonce n, first <= n < first + count (modulo 2^32), with which the 80-byte block header has
- * a double SHA-256 of at most `target`, both little-endian numbers: 1 with *nonce set, or 0. The
- * header's own nonce is not looked at. */
+/* The first nonce n, first <= n < first + count (modulo 2^32), with which the 80-byte block
+ * header has a double SHA-256 of at most `target`, both little-endian numbers: 1 with *nonce
+ * set, or 0. The header's own nonce is not looked at. */
 int hp_sha256d_scan(const hp_sha256_impl *impl, const uint8_t header[80], const uint8_t target[32],
                     uint32_t first, uint64_t count, uint32_t *nonce);
 /* RIPEMD-160 of SHA-256, Bitcoin's HASH160. */
@@ -87,9 +93,9 @@ typedef struct hp_hmac_key hp_hmac_key; /* a key's inner and outer midstates; wi
 
 /* NULL when memory is short. `secret` is not kept. */
 hp_hmac_key *hp_hmac_key_new(const hp_sha256_impl *impl, const uint8_t *secret, size_t len);
-/* The same key for messages that all begin with `prefix`: as much of it as is whole 64-byte blocks is
- * absorbed now, and *absorbed says how many bytes to leave out when signing. NULL when memory is
- * short. Needs `key` no longer. */
+/* The same key for messages that all begin with `prefix`: as much of it as is whole 64-byte
+ * blocks is absorbed now, and *absorbed says how many bytes to leave out when signing. NULL when
+ * memory is short. Needs `key` no longer. */
 hp_hmac_key *hp_hmac_key_continue(const hp_hmac_key *key, const uint8_t *prefix, size_t len,
                                   size_t *absorbed);
 void hp_hmac_sign(const hp_hmac_key *key, const uint8_t *message, size_t len, uint8_t out[32]);
@@ -249,7 +255,7 @@ enum hp_kind { /* what a transaction is for an exchange it pays; see docs/strate
 
 typedef struct hp_signal {
     uint8_t txid[32];
-    int64_t net_sat;  /* deposit, sweep: paid to the exchange; withdrawal: what leaves it; internal: 0 */
+    int64_t net_sat;  /* deposit, sweep: what is paid; withdrawal: what leaves; internal: 0 */
     int64_t paid_sat; /* all outputs to the exchange, change included */
     uint32_t n_in;
     uint32_t n_out;
@@ -350,8 +356,8 @@ int hp_utf8_valid(const uint8_t *data, size_t len);
 typedef struct hp_tls hp_tls; /* a TLS client over memory: it never touches a socket */
 
 /* `host` is verified in the certificate and sent as SNI (an IP address: verified, not sent).
- * `ca_file` NULL: the system's trust store. NULL on failure with *error set: -HP_ETLS_CA, -EINVAL for
- * what cannot be a host, -ENOMEM. */
+ * `ca_file` NULL: the system's trust store. NULL on failure with *error set: -HP_ETLS_CA,
+ * -EINVAL for what cannot be a host, -ENOMEM. */
 hp_tls *hp_tls_new(const char *host, const char *ca_file, int *error);
 void hp_tls_free(hp_tls *tls);
 /* Ciphertext from the peer: bytes taken (all of them), or -ENOSPC. */
@@ -481,13 +487,14 @@ int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
 int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
 /* One raw transaction from the feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
 int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
-/* Read what the venue sent, answer its latest ping; wait up to timeout_ns when nothing is there. Then rehearse
- * an order, which goes to ourselves and keeps the way warm: call this often, above all when idle.
- * 0, or the error that ended the session (HP_EVENT_CLOSED follows). */
+/* Read what the venue sent, answer its latest ping; wait up to timeout_ns when nothing is there.
+ * Then rehearse an order, which goes to ourselves and keeps the way warm: call this often, above
+ * all when idle. 0, or the error that ended the session (HP_EVENT_CLOSED follows). */
 int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);
 /* Send a text message that is not an order (time, status). */
 int hp_engine_send_text(hp_engine *engine, const uint8_t *text, size_t len);
-/* While held, orders are refused as if no session were open: for a backlog that is no longer news. */
+/* While held, orders are refused as if no session were open: for a backlog that is no longer
+ * news. */
 void hp_engine_hold(hp_engine *engine, int held);
 /* Say goodbye (RFC 6455 7.1.2) and close; 0 also when nothing was open. */
 int hp_engine_close(hp_engine *engine);
@@ -508,6 +515,9 @@ const hp_book *hp_engine_offer_book(hp_engine *engine, const hp_book *book);
 /* Any thread: the book that the engine has stopped using, or NULL. As long as one waits here, no
  * other is taken. */
 const hp_book *hp_engine_returned_book(hp_engine *engine);
+
+/* Any thread: what waits for the venue, now or later, gives up with -ECANCELED within 100 ms. */
+void hp_engine_abort(hp_engine *engine);
 
 /* Any thread: no order is sent any more. */
 void hp_engine_kill(hp_engine *engine);

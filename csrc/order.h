@@ -19,9 +19,9 @@ void hp_order_free(hp_order *order); /* wipes its key */
 /* Sign with this key from now on: 0, or -ENOMEM. */
 int hp_order_set_key(hp_order *order, const hp_hmac_key *key);
 
-/* The client order id of a signal, NUL-terminated: "hp", the first 30 digits of the txid as it is
- * displayed, 4 digits of a hash of the exchange's name. The same signal always gives the same id, so
- * a venue that knows it cannot be sent the order twice. */
+/* The client order id of a signal, NUL-terminated: "hp", the first 30 digits of the txid as it
+ * is displayed, 4 digits of a hash of the exchange's name. The same signal always gives the same
+ * id, so a venue that knows it cannot be sent the order twice. */
 void hp_client_id(const uint8_t txid[32], const char *exchange, char out[HP_CLIENT_ID_LEN + 1]);
 
 /* Patch client id and timestamp into both texts. */

@@ -1,6 +1,6 @@
-/* A whale comes seldom. Until then the code of TLS, of io_uring and of TCP falls out of the caches, and
- * the first send after a pause takes several times as long (bench/BENCHMARKS.md). So the way is walked
- * again and again, up to a socket of our own. */
+/* A whale comes seldom. Until then the code of TLS, of io_uring and of TCP falls out of the
+ * caches, and the first send after a pause takes several times as long (bench/BENCHMARKS.md). So
+ * the way is walked again and again, up to a socket of our own. */
 #include "rehearsal.h"
 #include "tls_rehearsal.h"
 

@@ -6,8 +6,8 @@
 
 typedef struct hp_rehearsal hp_rehearsal;
 
-/* A TLS session with nobody and, where loopback allows it, a TCP connection to ourselves. `ring` must
- * outlive it. NULL on failure with *error set. */
+/* A TLS session with nobody and, where loopback allows it, a TCP connection to ourselves. `ring`
+ * must outlive it. NULL on failure with *error set. */
 hp_rehearsal *hp_rehearsal_new(hp_ring *ring, int *error);
 void hp_rehearsal_free(hp_rehearsal *rehearsal);
 

@@ -7,10 +7,11 @@
 
 #define ENTRIES 16
 #define CANCEL_WAIT_NS INT64_C(100000000)
+#define SLICE_NS INT64_C(100000000) /* of a wait, between two looks at `aborted` */
 
-/* Best first. COOP_TASKRUN (Linux 5.19) saves interrupts on the hot thread, SINGLE_ISSUER (6.0) a
- * lock. Not DEFER_TASKRUN: what it defers does not wake a thread that sleeps in poll(2) on the ring's
- * descriptor (seen on 6.18), and an order was not sent faster with it. */
+/* Best first. COOP_TASKRUN (Linux 5.19) saves interrupts on the hot thread, SINGLE_ISSUER (6.0)
+ * a lock. Not DEFER_TASKRUN: what it defers does not wake a thread that sleeps in poll(2) on the
+ * ring's descriptor (seen on 6.18), and an order was not sent faster with it. */
 static const struct set_up {
     unsigned flags;
     const char *words;
@@ -27,8 +28,8 @@ static void explain(hp_ring *ring, int error)
 {
     const char *cure =
         error == -EPERM || error == -EACCES
-            ? "allow it with `sysctl -w kernel.io_uring_disabled=0`, or lift the container's seccomp "
-              "profile"
+            ? "allow it with `sysctl -w kernel.io_uring_disabled=0`, or lift the container's "
+              "seccomp profile"
         : error == -ENOSYS ? "use a Linux kernel >= 5.11 built with CONFIG_IO_URING"
         : error == -ENOMEM ? "raise the locked-memory limit (`ulimit -l`)"
                            : "see `dmesg`";
@@ -46,9 +47,10 @@ static int has_opcodes(hp_ring *ring)
     return ok;
 }
 
-int hp_ring_open(hp_ring *ring)
+int hp_ring_open(hp_ring *ring, const atomic_int *aborted)
 {
     memset(ring, 0, sizeof *ring);
+    ring->aborted = aborted;
     int rc = -EINVAL;
     size_t i = 0;
     for (; i < sizeof set_ups / sizeof set_ups[0] && rc == -EINVAL; i++)
@@ -92,7 +94,8 @@ static void reap(hp_ring *ring)
     io_uring_cq_advance(&ring->uring, seen);
 }
 
-/* Submit what is prepared and collect completions, waiting for one up to timeout_ns. */
+/* Submit what is prepared and collect completions, waiting for one up to timeout_ns: 0, 1 when the
+ * time was over, or -errno. A signal ends the wait early. */
 static int enter(hp_ring *ring, int64_t timeout_ns)
 {
     int rc;
@@ -104,7 +107,19 @@ static int enter(hp_ring *ring, int64_t timeout_ns)
         rc = io_uring_submit_and_get_events(&ring->uring);
     }
     reap(ring);
-    return rc < 0 && rc != -ETIME && rc != -EINTR && rc != -EAGAIN ? rc : 0;
+    if (rc == -ETIME)
+        return 1;
+    return rc < 0 && rc != -EINTR && rc != -EAGAIN ? rc : 0;
+}
+
+/* One slice of a wait that goes on until the deadline: as enter(), or -HP_ETIME_OUT, -ECANCELED. */
+static int enter_slice(hp_ring *ring, int64_t deadline_ns)
+{
+    int64_t left_ns = deadline_ns - hp_now_ns();
+    if (left_ns <= 0)
+        return -HP_ETIME_OUT;
+    int rc = enter(ring, left_ns < SLICE_NS ? left_ns : SLICE_NS);
+    return rc >= 0 && atomic_load_explicit(ring->aborted, memory_order_acquire) ? -ECANCELED : rc;
 }
 
 static struct io_uring_sqe *prepare(hp_ring *ring, enum hp_ring_op op)
@@ -136,10 +151,8 @@ static void cancel(hp_ring *ring, enum hp_ring_op op)
 static int finish(hp_ring *ring, enum hp_ring_op op, int64_t deadline_ns)
 {
     int rc = enter(ring, 0); /* a send is mostly done at once */
-    while (rc == 0 && !ring->done[op]) {
-        int64_t left_ns = deadline_ns - hp_now_ns();
-        rc = left_ns > 0 ? enter(ring, left_ns) : -HP_ETIME_OUT;
-    }
+    while (rc >= 0 && !ring->done[op])
+        rc = enter_slice(ring, deadline_ns);
     if (rc < 0) {
         cancel(ring, op);
         return rc;
@@ -183,14 +196,18 @@ int hp_ring_start_recv(hp_ring *ring, int fd, uint8_t *into, size_t cap)
         return -EBUSY;
     io_uring_prep_recv(sqe, fd, into, cap, 0);
     sqe->user_data = HP_RING_RECV;
-    return enter(ring, 0);
+    int rc = enter(ring, 0);
+    return rc < 0 ? rc : 0;
 }
 
 int hp_ring_received(hp_ring *ring, int64_t timeout_ns, int32_t *result)
 {
     if (!ring->done[HP_RING_RECV]) {
-        int rc = enter(ring, timeout_ns);
-        if (rc < 0)
+        int64_t deadline_ns = hp_now_ns() + timeout_ns;
+        int rc = timeout_ns > 0 ? enter_slice(ring, deadline_ns) : enter(ring, 0);
+        while (rc == 1 && !ring->done[HP_RING_RECV])
+            rc = enter_slice(ring, deadline_ns);
+        if (rc < 0 && rc != -HP_ETIME_OUT)
             return rc;
     }
     if (!ring->done[HP_RING_RECV])

@@ -6,6 +6,7 @@
 #include "harpoon.h"
 
 #include <liburing.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 enum hp_ring_op {
@@ -23,11 +24,12 @@ typedef struct hp_ring {
     uint8_t in_flight[HP_RING_OPS];
     uint8_t done[HP_RING_OPS];
     uint8_t is_open;
+    const atomic_int *aborted; /* set by any thread: waits end with -ECANCELED */
     char words[256]; /* what is used, or why nothing can be */
 } hp_ring;
 
 /* The calling thread becomes the only one that may use the ring. 0 or -HP_ERING. */
-int hp_ring_open(hp_ring *ring);
+int hp_ring_open(hp_ring *ring, const atomic_int *aborted);
 void hp_ring_close(hp_ring *ring);
 
 /* 0, -errno, or -HP_ETIME_OUT. Deadlines are hp_now_ns() times. */

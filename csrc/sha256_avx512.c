@@ -80,7 +80,8 @@ LANE_FN unsigned v_at_most(vec x, uint32_t limit)
     return _mm512_cmple_epu32_mask(x, v_set(limit));
 }
 
-/* A transposition of 16 x 16 words: by words and pairs of them in every quarter, then by quarters. */
+/* A transposition of 16 x 16 words: by words and pairs of them in every quarter, then by
+ * quarters. */
 LANE_FN void v_rows(const void *const at[LANES], vec out[16])
 {
     vec by_word[16], by_pair[16];

@@ -1,5 +1,5 @@
-/* SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), for hash tables whose keys
- * a stranger chooses. */
+/* SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), for hash tables whose
+ * keys a stranger chooses. */
 #ifndef HP_SIPHASH_H
 #define HP_SIPHASH_H
 

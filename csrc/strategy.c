@@ -110,7 +110,8 @@ static int16_t first_rule(const hp_strategy *strategy, const hp_signal *s)
 }
 
 /* A transaction is published again with its block; a fee-bumped replacement has another txid but
- * spends one of the same outpoints (BIP-125). A txid commits to the outpoints, so these tell both. */
+ * spends one of the same outpoints (BIP-125). A txid commits to the outpoints, so these tell
+ * both. */
 static uint32_t is_duplicate(const hp_strategy *strategy, const hp_tx *tx)
 {
     hp_tx_iter it = {0};

@@ -47,15 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser(words).parse_args(words)
         run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except HarpoonError as error:
         print(f"harpoon: {error}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # the reader of our output has gone; nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _without_stdout()
+    except OSError as error:
+        print(
+            f"harpoon: {error.strerror}: {error.filename or 'writing the output'}", file=sys.stderr
+        )
+        return _without_stdout()
     except KeyboardInterrupt:
         return 130
+
+
+def _without_stdout() -> int:
+    """1. Nothing more can be printed, and the interpreter must not try when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

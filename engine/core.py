@@ -277,7 +277,11 @@ class Engine:
             check(code, "polling")
 
     def send_text(self, message: bytes) -> None:
-        check(lib.hp_engine_send_text(self._handle, message, len(message)), "sending to the venue")
+        """Send what is not an order. A session that ends by it says so in a Closed event, and
+        without one nothing is sent."""
+        code = lib.hp_engine_send_text(self._handle, message, len(message))
+        if code == -lib.HP_ETHREAD or self.ready:
+            check(code, "sending to the venue")
 
     def hold(self, held: bool) -> None:
         """While held, every order is refused as not-ready."""
@@ -364,8 +368,12 @@ class Engine:
         self._lent = [book for book in self._lent if book.handle != handle]
 
     def kill(self) -> None:
-        """From any thread or signal handler: no order is sent any more."""
+        """From any thread: no order is sent any more."""
         lib.hp_engine_kill(self._handle)
+
+    def abort(self) -> None:
+        """From any thread: whatever waits for the venue gives up."""
+        lib.hp_engine_abort(self._handle)
 
     @property
     def killed(self) -> bool:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from engine.errors import HarpoonError
 from engine.processes import Children
 from engine.report import Record
 from engine.scan import btc_argument, write_json
+from engine.wallets import add_book_argument
 
 START_S = 20.0
 SETTLE_S = 0.3  # a subscription reaches a PUB socket a moment after its connection
@@ -34,19 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="replay raw block files instead of synthetic transactions",
     )
+    add_book_argument(parser)
     parser.add_argument(
-        "--book",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="CSV",
-        help="an address book beside the shipped one; repeatable",
+        "--rate",
+        type=positive,
+        default=500,
+        metavar="N",
+        help="transactions per second (default 500)",
     )
     parser.add_argument(
-        "--rate", type=int, default=500, metavar="N", help="transactions per second (default 500)"
-    )
-    parser.add_argument(
-        "--count", type=int, default=2500, metavar="N", help="synthetic transactions (default 2500)"
+        "--count",
+        type=positive,
+        default=2500,
+        metavar="N",
+        help="synthetic transactions (default 2500)",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the synthetic ones")
     parser.add_argument(
@@ -59,7 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
 
 
+def positive(text: str) -> int:
+    """A command line's whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def run(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up like Ctrl-C
     console = report.open_console()
     with tempfile.TemporaryDirectory(prefix="harpoon-demo-") as name, Children() as children:
         outcome = _play(options, Path(name), children, console)
@@ -76,10 +88,21 @@ def run(options: argparse.Namespace) -> int:
 def compare(
     orders: Sequence[Record], ledger: Sequence[Record]
 ) -> list[tuple[str, Record | None, Record | None]]:
-    """Our orders and the exchange's, joined by client order id; whoever lacks one has None."""
-    ours = {order["client_id"]: order for order in orders}
-    theirs = {entry["client_id"]: entry for entry in ledger}
-    return [(key, ours.get(key), theirs.get(key)) for key in dict.fromkeys([*ours, *theirs])]
+    """Our orders and the exchange's, one to one by client order id; whoever lacks one has None, and
+    an order that one side has twice makes a row more."""
+    ours, theirs = _by_client_id(orders), _by_client_id(ledger)
+    return [
+        (key, *pair)
+        for key in dict.fromkeys([*ours, *theirs])
+        for pair in zip_longest(ours.get(key, []), theirs.get(key, []))
+    ]
+
+
+def _by_client_id(records: Sequence[Record]) -> dict[str, list[Record]]:
+    table: dict[str, list[Record]] = {}
+    for record in records:
+        table.setdefault(record["client_id"], []).append(record)
+    return table
 
 
 def _play(
@@ -124,7 +147,8 @@ def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequen
     to wake it. On loopback that would cost the sender more than everything else."""
     arguments = ["--ca-out", str(folder / "ca.pem"), "--ledger", str(ledger), "--stop-on-stdin-eof"]
     arguments += ["--spin"] if cpus else []
-    children.start("exchange", ["sim", "exchange", *arguments], os.environ, set(cpus))
+    environ = {**os.environ, "TMPDIR": str(folder)}  # its files go with ours
+    children.start("exchange", ["sim", "exchange", *arguments], environ, set(cpus))
     return children.first_line("exchange", START_S)
 
 

@@ -35,6 +35,7 @@ class Order:
             "type": self.spec.type,
             "quantity": self.spec.quantity,
             "price": self.spec.price,
+            "time_in_force": self.spec.time_in_force,
             "status": self.status,
             "txid": self.txid,
             "exchange": self.exchange,
@@ -79,6 +80,15 @@ class Orders:
             self._update(replace(order, status="unknown", reason=reason))
             for order in self.all()
             if order.status == "sent"
+        ]
+
+    def overdue(self, now_ns: int, after_s: float) -> list[Order]:
+        """Orders that have had no answer for so long: their outcome is unknown from now on."""
+        limit_ns = now_ns - int(after_s * 1e9)
+        return [
+            self._update(replace(order, status="unknown", reason=f"no answer for {after_s:g} s"))
+            for order in self.all()
+            if order.status == "sent" and order.sent_ns < limit_ns
         ]
 
     def _update(self, order: Order) -> Order:

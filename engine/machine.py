@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import ssl
 from pathlib import Path
 
 from engine import __version__
@@ -22,14 +21,13 @@ def _cpu_model() -> str:
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, kernel, compiler and libraries, as a JSON object."""
+    """Processor, kernel, compiler and OpenSSL, as a JSON object."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count() or 0,
         "kernel": platform.release(),
         "python": platform.python_version(),
         "build": text(lib.hp_build()),
-        "openssl": ssl.OPENSSL_VERSION,
         "sha256": chosen(),
         "harpoon": __version__,
     }

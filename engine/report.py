@@ -55,13 +55,19 @@ def show(console: Console, record: Record) -> None:
         "notice": _notice_line,
     }.get(record["record"])
     if line is not None:
-        console.print(line(record), highlight=False, soft_wrap=True)
+        harmless = {k: plain(v) if isinstance(v, str) else v for k, v in record.items()}
+        console.print(line(harmless), highlight=False, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """A stranger's words without anything that a terminal obeys or cannot show."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _ready_line(r: Record) -> str:
     return (
-        f"[bold]{r['mode']}[/]: {r['book']} addresses of {r['exchanges']} exchanges, "
-        f"{r['rules']} rules; feed {escape(r['feed'])}; venue {escape(r['venue'])}, clock "
+        f"[bold]{r['mode']}[/]: addresses {r['book']:,}, exchanges {r['exchanges']}, rules "
+        f"{r['rules']}; feed {escape(r['feed'])}; venue {escape(r['venue'])}, clock "
         f"{r['clock_offset_ms']:+d} ms; {escape(r['transport'])}"
     )
 
@@ -149,12 +155,21 @@ def ledger_table(rows: Sequence[tuple[str, Record | None, Record | None]]) -> Ta
     return table
 
 
-COMPARED = ("client_id", "side", "symbol", "type", "quantity", "price", "timestamp_ms")
+COMPARED = (
+    "client_id",
+    "side",
+    "symbol",
+    "type",
+    "quantity",
+    "price",
+    "time_in_force",
+    "timestamp_ms",
+)
 
 
 def agree(ours: Record | None, theirs: Record | None) -> bool:
-    """Both sides have the order, and every field that both know is the same."""
-    if ours is None or theirs is None:
+    """Both sides have the order, we know that it was accepted, and every field is the same."""
+    if ours is None or theirs is None or ours["status"] != "acked":
         return False
     return all(ours[name] == theirs[name] for name in COMPARED)
 
@@ -162,7 +177,8 @@ def agree(ours: Record | None, theirs: Record | None) -> bool:
 def _order_words(order: Record | None) -> str:
     if order is None:
         return "[red]missing[/]"
-    return f"{order['side']} {order['quantity']} {order['symbol']} {order['type']}"
+    status = f" ({order['status']})" if order.get("status", "acked") != "acked" else ""
+    return f"{order['side']} {order['quantity']} {order['symbol']} {order['type']}{status}"
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ the configuration says mode = "live" and --live is given."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -11,18 +12,23 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
 from engine import report
+from engine._native import check, lib
 from engine.config import Config, credentials, load
 from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.report import Record
-from engine.runner import Runner
+from engine.runner import Runner, Stopped
 from engine.wallets import open_book
+
+PRINT_QUEUE_MAX = 10_000
+PRINT_END_S = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    check(lib.hp_protect_process(), "keeping the API secret out of core dumps")
     config = load(options.config)
     _agree_on_mode(config, options.live)
-    secrets = credentials(config.venue, os.environ)
     _check_cpu(config.engine.cpu)
     console = report.open_console()
+    secrets = credentials(config.venue, os.environ)
     with _Printer(_json_line if options.json_lines else lambda r: report.show(console, r)) as emit:
         book = open_book(
             config.book.files,
@@ -49,15 +56,26 @@ def run(options: argparse.Namespace) -> int:
             warn=lambda words: emit({"record": "notice", "text": words}),
         )
         runner = Runner(config, secrets, book, emit)
+        del secrets
         _obey_signals(runner)
         if options.stop_on_stdin_eof:
             at_stdin_eof(runner.stop)
-        runner.start()
-        runner.loop()
-        summary = runner.finish()
-    if not options.json_lines:
+        # A thread of its own owns the engine, so that this one can always obey a signal.
+        with ThreadPoolExecutor(1, thread_name_prefix="engine") as pool:
+            summary = pool.submit(_trade, runner).result()
+    if summary is not None and not options.json_lines:
         _print_summary(console, summary)
     return 0
+
+
+def _trade(runner: Runner) -> Record | None:
+    """The run from beginning to end: its summary, None when it was stopped before it began."""
+    try:
+        runner.start()
+    except Stopped:
+        return None
+    runner.loop()
+    return runner.finish()
 
 
 def _agree_on_mode(config: Config, live: bool) -> None:
@@ -99,29 +117,46 @@ def _json_line(record: Record) -> None:
 
 
 class _Printer:
-    """Prints records on a thread of its own: a slow terminal must not hold up the feed."""
+    """Prints records on a thread of its own: neither a slow terminal nor one that is gone may hold
+    up trading. What it cannot keep up with is dropped, and that is said."""
 
     def __init__(self, show: Callable[[Record], None]) -> None:
         self._show = show
-        self._records: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work)
+        self._records: queue.Queue[Record | None] = queue.Queue(PRINT_QUEUE_MAX)
+        self._dropped = 0
+        self._complained = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Callable[[Record], None]:
         self._thread.start()
-        return self._records.put
+        return self._put
 
     def __exit__(self, *_: object) -> None:
-        self._records.put(None)
-        self._thread.join()
+        with contextlib.suppress(queue.Full):
+            self._records.put(None, timeout=PRINT_END_S)
+        self._thread.join(PRINT_END_S)
+
+    def _put(self, record: Record) -> None:
+        try:
+            self._records.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
 
     def _work(self) -> None:
-        broken = False
         while (record := self._records.get()) is not None:
+            dropped, self._dropped = self._dropped, 0
             try:
-                if not broken:
-                    self._show(record)
-            except OSError:
-                broken = True  # nobody reads any more; trading goes on
+                if dropped:
+                    self._show({"record": "notice", "text": f"{dropped} lines were not printed"})
+                self._show(record)
+            except (OSError, ValueError) as error:  # the reader is gone, or cannot take a character
+                self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            with contextlib.suppress(OSError, ValueError):
+                print(f"harpoon: a line could not be printed ({error})", file=sys.stderr)
 
 
 def _print_summary(console: Console, summary: Record) -> None:

@@ -8,11 +8,12 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 
 import zmq
 
 from engine.book import Book
+from engine.clock import VenueClock
 from engine.config import Config, Credentials
 from engine.core import (
     Closed,
@@ -25,40 +26,38 @@ from engine.core import (
     Signal,
     VenueAddress,
 )
-from engine.errors import TxError, VenueError
-from engine.feed.zmq import ZmqFeed
+from engine.errors import FeedError, TxError, VenueError
+from engine.feed.zmq import DRAIN_MAX, ZmqFeed
 from engine.lifecycle import Order, Orders
 from engine.machine import machine
 from engine.report import Record
 from engine.venues import binance
 
-TIME_SAMPLES = 3  # the one with the shortest round trip sets the clock offset
 TIME_EVERY_S = 60.0
 PROGRESS_EVERY_S = 0.5
 POLL_MS = 10  # also how often an idle engine rehearses
 FEED_CONNECT_S = 10.0
+REPLY_S = 10.0  # the venue's own limit for a request ("General API Information")
 REPLY_GRACE_S = 2.0
 RECONNECT_FIRST_S = 1.0
 RECONNECT_MOST_S = 60.0
 MALFORMED_NOTICES = 10  # then only the counter: a broken node must not flood the log
 
 
+class Stopped(Exception):
+    """stop() was called before the run had begun."""
+
+
 def resolve(host: str, port: int) -> list[str]:
     """The host's numeric addresses, in the resolver's order."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise VenueError(
-            f"the host name {host} of venue.url cannot be resolved ({error}): check its spelling "
-            "and the network"
+            f"the host name {host[:80]} of venue.url cannot be resolved ({error}): check its "
+            "spelling and the network"
         ) from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-@dataclass
-class _TimeSample:
-    sent_ns: int
-    sent_ms: float
 
 
 class Runner:
@@ -74,12 +73,13 @@ class Runner:
         self._specs: list[binance.OrderSpec] = []
         self._engine = self._make_engine(credentials)
         self._feed: ZmqFeed | None = None
+        self._clock = VenueClock()
         self._stopping = False
+        self._started = False
         self._held = False
-        self._time_requests: dict[str, _TimeSample] = {}
-        self._offsets: list[tuple[int, int]] = []  # (round trip ns, offset ms)
         self._refused = 0
         self._malformed = 0
+        self._events_lost = 0
         self._reconnect_s = RECONNECT_FIRST_S
         self._reconnect_at: float | None = None
         self._next_progress = self._next_time = 0.0
@@ -124,12 +124,13 @@ class Runner:
 
     def start(self) -> None:
         """Venue first, then feed: nothing is heard that could not be acted on. FeedError and
-        VenueError say what is wrong and where."""
+        VenueError say what is wrong and where; Stopped when stop() was called meanwhile."""
         self._connect()
         self._feed = ZmqFeed(self._config.feed.endpoint)
-        self._feed.wait_connected(FEED_CONNECT_S)
+        self._wait_for_feed(self._feed)
         if self._config.engine.cpu is not None:
             os.sched_setaffinity(0, {self._config.engine.cpu})  # this thread, not libzmq's
+        self._started = True
         self._emit(
             {
                 "record": "ready",
@@ -139,10 +140,26 @@ class Runner:
                 "book": len(self._book),
                 "exchanges": len(self._book.exchanges()),
                 "rules": len(self._config.rules),
-                "clock_offset_ms": min(self._offsets)[1],
+                "clock_offset_ms": self._clock.offset_ms,
                 "transport": self._engine.transport(),
             }
         )
+
+    def _wait_for_feed(self, feed: ZmqFeed) -> None:
+        deadline = time.monotonic() + FEED_CONNECT_S
+        while True:
+            try:
+                feed.wait_connected(POLL_MS / 1000)
+            except FeedError:
+                if time.monotonic() > deadline:
+                    raise
+                self._check_stopped()
+            else:
+                return
+
+    def _check_stopped(self) -> None:
+        if self._stopping:
+            raise Stopped
 
     def _connect(self) -> None:
         venue = self._config.venue
@@ -156,6 +173,7 @@ class Runner:
                 ca_file=venue.ca_file,
                 timeout_ns=venue.timeout_s * 1_000_000_000,
             )
+            self._check_stopped()
             try:
                 self._engine.connect(address)
             except VenueError as error:
@@ -163,49 +181,48 @@ class Runner:
                 continue
             self._measure_clock()
             return
+        self._check_stopped()
         raise failure or VenueError(f"the host name {venue.host} has no address: correct venue.url")
 
     def _measure_clock(self) -> None:
-        """The venue's clock from TIME_SAMPLES requests, one after the other."""
-        self._offsets.clear()
-        self._time_requests.clear()
         deadline = time.monotonic() + self._config.venue.timeout_s
-        for wanted in range(1, TIME_SAMPLES + 1):
-            self._ask_time()
-            while len(self._offsets) < wanted:
-                if time.monotonic() > deadline or not self._engine.ready:
-                    raise VenueError(
-                        f"{self._config.venue.url} is open but does not answer `time`: check that "
-                        "it is the exchange's WebSocket API"
-                    )
-                self._engine.poll(POLL_MS * 1_000_000)
-                self._events()
+        self._engine.send_text(self._clock.begin())
+        while self._clock.waiting:
+            self._check_stopped()
+            if time.monotonic() > deadline or not self._engine.ready:
+                raise VenueError(
+                    f"{self._config.venue.url} is open but does not answer `time`: check that it "
+                    "is the exchange's WebSocket API"
+                )
+            self._engine.poll(POLL_MS * 1_000_000)
+            self._events()
+        if not self._engine.ready:
+            raise VenueError(f"{self._config.venue.url} was left again")
         self._next_time = time.monotonic() + TIME_EVERY_S
 
     def _check_pulse(self) -> None:
-        """Ask the time again. A venue that has not answered the last time in TIME_EVERY_S is gone,
+        """Measure the clock again. A venue that has not answered since the last time is gone,
         whatever TCP believes."""
-        if self._time_requests:
-            self._notice("the venue has stopped answering")
-            self._time_requests.clear()
-            self._engine.close()
-            self._events()
+        if self._clock.waiting:
+            self._leave("the venue has stopped answering")
         else:
-            self._ask_time()
+            self._engine.send_text(self._clock.begin())
 
-    def _ask_time(self) -> None:
-        request_id = f"time-{time.monotonic_ns()}"
-        self._time_requests[request_id] = _TimeSample(time.monotonic_ns(), time.time() * 1000)
-        self._engine.send_text(binance.time_request(request_id))
+    def _leave(self, why: str) -> None:
+        self._notice(f"{why}; leaving it")
+        self._engine.close()
+        self._events()
 
     # ---- running -------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Safe in a signal handler: the loop ends within POLL_MS."""
+        """From any thread: whatever is being waited for, the run ends soon."""
         self._stopping = True
+        if not self._started:
+            self._engine.abort()
 
     def kill(self) -> None:
-        """Safe in a signal handler: no order leaves any more; everything else goes on."""
+        """From any thread: no order leaves any more; everything else goes on."""
         self._engine.kill()
 
     def loop(self) -> None:
@@ -230,7 +247,7 @@ class Runner:
             heard += 1
         if heard:
             self._silent_at = time.monotonic() + self._config.feed.silent_after_s
-        if self._held and not heard:
+        if self._held and heard < DRAIN_MAX:
             self._hold(False)  # what waited while we reconnected is behind us
         for notice in feed.notices():
             self._notice(notice.text)
@@ -255,36 +272,49 @@ class Runner:
         now = time.monotonic()
         if now >= self._next_progress:
             self._next_progress = now + PROGRESS_EVERY_S
-            self._emit({"record": "progress", "stats": self._engine.stats()})
-        if self._engine.ready and now >= self._next_time:
-            self._next_time = now + TIME_EVERY_S
-            self._check_pulse()
+            self._report_progress()
         if now >= self._silent_at:
             self._silent_at = now + self._config.feed.silent_after_s
             self._notice(
                 f"the node at {self._config.feed.endpoint} has published nothing for "
                 f"{self._config.feed.silent_after_s} s: check that it is in sync and has peers."
             )
-        if self._reconnect_at is not None and now >= self._reconnect_at:
+        if not self._engine.ready:
+            self._care_for_connection(now)
+        elif now >= self._next_time:
+            self._next_time = now + TIME_EVERY_S
+            self._check_pulse()
+
+    def _report_progress(self) -> None:
+        stats = self._engine.stats()
+        if stats["events_lost"] > self._events_lost:
+            lost = stats["events_lost"] - self._events_lost
+            self._events_lost = stats["events_lost"]
+            self._notice(f"{lost} events did not fit the queue between C and Python and are lost")
+        for order in self._orders.overdue(time.monotonic_ns(), REPLY_S):
+            self._emit({"record": "order", **order.as_json()})
+        self._emit({"record": "progress", "stats": stats})
+
+    def _care_for_connection(self, now: float) -> None:
+        """Exponential backoff with jitter, so that many engines do not come back as one."""
+        if self._reconnect_at is None:
+            self._reconnect_at = now + self._reconnect_s * (0.5 + random.random() / 2)
+            self._reconnect_s = min(2 * self._reconnect_s, RECONNECT_MOST_S)
+        elif now >= self._reconnect_at:
+            self._reconnect_at = None
             self._reconnect()
 
     def _reconnect(self) -> None:
-        self._reconnect_at = None
         self._hold(True)
         try:
             self._connect()
+        except Stopped:
+            return  # the loop ends
         except VenueError as error:
             self._notice(str(error))
-            self._schedule_reconnect()
-        else:
-            self._reconnect_s = RECONNECT_FIRST_S
-            self._notice(f"connected to {self._config.venue.url} again")
-
-    def _schedule_reconnect(self) -> None:
-        """Exponential backoff with full jitter, so that many engines do not come back as one."""
-        delay_s = self._reconnect_s * (0.5 + random.random() / 2)
-        self._reconnect_s = min(2 * self._reconnect_s, RECONNECT_MOST_S)
-        self._reconnect_at = time.monotonic() + delay_s
+            return
+        self._reconnect_s = RECONNECT_FIRST_S
+        self._notice(f"connected to {self._config.venue.url} again")
 
     # ---- what C reports -------------------------------------------------------------------------
 
@@ -333,9 +363,8 @@ class Runner:
         if reply is None:
             self._notice(f"the venue said something unexpected: {message.text[:200]!r}")
             return
-        sample = self._time_requests.pop(reply.id, None)
-        if sample is not None:
-            self._on_time(reply, sample, message.t_ns)
+        if self._clock.asked(reply.id):
+            self._on_time(reply, message.t_ns)
             return
         order = self._orders.on_reply(reply, message.t_ns)
         if order is not None:
@@ -343,22 +372,24 @@ class Runner:
         else:
             self._notice(f"the venue answered a request we did not make: {message.text[:200]!r}")
 
-    def _on_time(self, reply: binance.Reply, sample: _TimeSample, t_ns: int) -> None:
-        server_ms = reply.result.get("serverTime")
-        if reply.status != 200 or type(server_ms) is not int:
-            self._notice(f"the venue refused to tell its time: {reply.code}: {reply.message}")
+    def _on_time(self, reply: binance.Reply, t_ns: int) -> None:
+        try:
+            request = self._clock.answer(reply, t_ns)
+        except VenueError as error:
+            if not self._started:
+                raise
+            self._leave(str(error))
             return
-        round_trip_ns = t_ns - sample.sent_ns
-        offset_ms = round(server_ms - (sample.sent_ms + round_trip_ns / 2e6))
-        self._offsets = [*self._offsets, (round_trip_ns, offset_ms)][-TIME_SAMPLES:]
-        self._engine.set_clock_offset(min(self._offsets)[1])
+        if request is not None:
+            self._engine.send_text(request)
+        elif self._clock.offset_ms is not None:
+            self._engine.set_clock_offset(self._clock.offset_ms)
 
     def _on_closed(self, closed: Closed) -> None:
         for order in self._orders.on_session_end(closed.reason):
             self._emit({"record": "order", **order.as_json()})
         if not self._stopping:
-            self._notice(f"{closed.reason}; reconnecting")
-            self._schedule_reconnect()
+            self._notice(closed.reason)
 
     def _notice(self, words: str) -> None:
         self._emit({"record": "notice", "text": words})
@@ -382,6 +413,7 @@ class Runner:
             "refused": self._refused,
             "latency_ns": self._engine.latency_ns(),
             "stats": self._engine.stats(),
+            "feed": asdict(self._feed.counters) if self._feed else {},
             "machine": machine(),
         }
         self._emit(summary)

@@ -10,15 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engine import report
 from engine.book import Book
 from engine.config import sat_of_btc
 from engine.core import Engine, EngineOptions, Signal
 from engine.errors import HarpoonError
 from engine.feed.replay import read_block
-from engine.wallets import BUILT_SUFFIX, open_book
+from engine.wallets import BUILT_SUFFIX, add_book_argument, open_book, warn
 
 _SWEEP_INPUTS_MOST = 100_000  # more than a transaction can have
 
@@ -37,7 +35,9 @@ def btc_argument(text: str) -> int:
     try:
         return sat_of_btc(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no amount in BTC: give 0 to 21000000, with up to 8 decimals"
+        ) from error
 
 
 def sweep_argument(text: str) -> int:
@@ -58,14 +58,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a raw block file")
-    parser.add_argument(
-        "--book",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="CSV",
-        help="an address book (.csv or .toml) beside the shipped one; repeatable",
-    )
+    add_book_argument(parser)
     parser.add_argument(
         "--min-btc",
         type=btc_argument,
@@ -86,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     console = report.open_console()
     built = any(file.suffix == BUILT_SUFFIX for file in options.book)
-    book = open_book(options.book, default=not built, warn=Console(stderr=True).print)
+    book = open_book(options.book, default=not built, warn=warn)
     engine_options = EngineOptions(
         min_signal_sat=options.min_btc, sweep_inputs_min=options.sweep_inputs_min
     )

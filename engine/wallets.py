@@ -4,13 +4,13 @@ addresses are built once into a file, `harpoon book --out FILE.book`, which ever
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from engine.book import Book, default_entries, load
 from engine.errors import BookError
+from engine.report import plain
 
 BUILT_SUFFIX = ".book"
 
@@ -39,6 +39,17 @@ def _read_book(files: Sequence[Path], default: bool, warn: Callable[[str], objec
     return Book(entries)
 
 
+def add_book_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--book",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CSV",
+        help="an address book (.csv, .toml or .book) beside the shipped one; repeatable",
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a .csv or .toml book")
     parser.add_argument(
@@ -52,8 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.out.suffix != BUILT_SUFFIX:
         raise BookError(f"{options.out} must end in {BUILT_SUFFIX}: that is how a run knows it")
-    console = Console(stderr=True)
-    book = _read_book(options.files, not options.no_default, warn=console.print)
+    book = _read_book(options.files, not options.no_default, warn)
     book.save(options.out)
-    console.print(f"{len(book)} addresses of {len(book.exchanges())} exchanges: {options.out}")
+    print(f"{options.out}: addresses {len(book):,}, exchanges {len(book.exchanges())}")
     return 0
+
+
+def warn(words: str) -> None:
+    """One line on standard error, whatever a file put into it."""
+    print(plain(words), file=sys.stderr)

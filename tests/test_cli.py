@@ -64,7 +64,7 @@ def exchange(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The exchange simulator as a process, and what it said when it was ready."""
     process = subprocess.Popen(
         [
-            *(sys.executable, "-P", "-m", "engine.sim.exchange", "--stop-on-stdin-eof"),
+            *(sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", "--stop-on-stdin-eof"),
             *("--ca-out", str(tmp_path / "ca.pem"), "--ledger", str(tmp_path / "ledger.jsonl")),
         ],
         stdin=subprocess.PIPE,
@@ -304,6 +304,30 @@ def test_json_to_a_place_that_is_none(tmp_path: Path, shared_data: Path) -> None
     block = shared_data / "blocks" / "block_100000.bin"
     done = harpoon("scan", str(block), "--json", str(tmp_path / "no" / "where.json"))
     assert_sentence(done, 1, "where.json")
+
+
+def test_a_full_disk_behind_standard_output(shared_data: Path) -> None:
+    block = shared_data / "blocks" / "block_100000.bin"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "engine.cli", "scan", str(block)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert_sentence(done, 1, "No space left on device")
+
+
+def test_markup_in_a_book_is_only_words(tmp_path: Path, shared_data: Path) -> None:
+    book = tmp_path / "book.csv"
+    book.write_text(
+        "address,exchange\n[/foo],\x1b[2Jbinance\n33j5fuJc14aff3Z6vHZBxaHEKMdNmKbRxQ,okx\n"
+    )
+    done = harpoon("scan", str(shared_data / "blocks" / "block_100000.bin"), "--book", str(book))
+    assert done.returncode == 0, done.stderr
+    assert "[/foo]" in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_traceback(shared_data: Path) -> None:

@@ -40,6 +40,7 @@ def test_synthetic_traffic_from_the_node_to_the_ledger(tmp_path: Path) -> None:
     assert {order["status"] for order in outcome["orders"]} == {"acked"}
     assert all(agree(ours, theirs) for _, ours, theirs in joined(outcome))
     assert "the exchange's ledger" in done.stdout
+    assert all(order["reply_ns"] > 0 for order in outcome["orders"])
     deposits = {s["txid"] for s in outcome["signals"] if s["kind"] == "deposit"}
     assert {order["txid"] for order in outcome["orders"]} == deposits
 
@@ -103,17 +104,21 @@ def test_no_process_is_left_when_it_is_interrupted(tmp_path: Path, how: int) -> 
 
 
 ORDER = {
+    "status": "acked",
     "client_id": "hp1",
     "side": "SELL",
     "symbol": "BTCUSDT",
     "type": "MARKET",
     "quantity": "0.1",
     "price": None,
+    "time_in_force": None,
     "timestamp_ms": 1,
 }
 
 
-@pytest.mark.parametrize("field", ["side", "symbol", "type", "quantity", "price", "timestamp_ms"])
+@pytest.mark.parametrize(
+    "field", ["side", "symbol", "type", "quantity", "price", "time_in_force", "timestamp_ms"]
+)
 def test_ledgers_that_differ_in_one_field_do_not_agree(field: str) -> None:
     [(key, ours, theirs)] = compare([ORDER], [{**ORDER, field: "other"}])
     assert key == "hp1"
@@ -123,5 +128,9 @@ def test_ledgers_that_differ_in_one_field_do_not_agree(field: str) -> None:
 def test_an_order_that_one_side_lacks() -> None:
     assert [(ours, theirs) for _, ours, theirs in compare([ORDER], [])] == [(ORDER, None)]
     assert [(ours, theirs) for _, ours, theirs in compare([], [ORDER])] == [(None, ORDER)]
+    assert compare([ORDER], [ORDER, ORDER])[1] == ("hp1", None, ORDER), "executed twice"
+    assert agree(ORDER, ORDER)
+    assert not agree({**ORDER, "status": "rejected"}, ORDER)
+    assert not agree({**ORDER, "status": "unknown"}, ORDER)
     assert not agree(ORDER, None)
     assert not agree(None, ORDER)

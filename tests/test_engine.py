@@ -559,9 +559,9 @@ def test_closing_what_was_never_open_is_fine() -> None:
     engine = engine_for(live())
     engine.close()
     engine.poll(10**9)
+    engine.send_text(b"?")
     assert list(engine.events()) == []
-    with pytest.raises(NativeError, match="sending to the venue: there is no open session"):
-        engine.send_text(b"?")
+    assert engine.stats()["bytes_sent"] == 0
 
 
 def test_a_full_queue_keeps_room_for_what_matters(wire: Rig) -> None:

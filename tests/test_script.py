@@ -190,7 +190,7 @@ pieces = st.sampled_from(
 anything = st.lists(pieces | st.binary(max_size=70), max_size=4).map(b"".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(anything, st.lists(anything, max_size=4))
 def test_any_input_reveals_nothing_or_a_script_that_has_an_address(
     script_sig: bytes, witness: list[bytes]

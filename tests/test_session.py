@@ -680,7 +680,7 @@ def fuzzed(files: CertificateFiles) -> Iterator[tuple[Engine, Server]]:
         yield engine_for(EngineOptions()), server
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=streams | st.binary(max_size=300), record=st.sampled_from([1, 7, 1 << 14]))
 def test_we_hear_what_wsproto_hears(
     fuzzed: tuple[Engine, Server], data: bytes, record: int

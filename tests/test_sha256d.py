@@ -71,7 +71,7 @@ def test_real_blocks_are_found(shared_data: Path, impl: str) -> None:
 
 
 @every_impl
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     header=st.binary(min_size=80, max_size=80),
     first=st.integers(0, (1 << 32) - 1) | st.integers((1 << 32) - 50, (1 << 32) - 1),

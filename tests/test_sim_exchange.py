@@ -713,7 +713,7 @@ STOP_S = 5
 
 @contextlib.contextmanager
 def process(*flags: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    command = [sys.executable, "-P", "-m", "engine.sim.exchange", *flags]
+    command = [sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", *flags]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
         try:
@@ -798,7 +798,7 @@ def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
     ],
 )
 def test_a_bad_flag_gets_one_sentence(flags: list[str], told: str) -> None:
-    command = [sys.executable, "-P", "-m", "engine.sim.exchange", *flags]
+    command = [sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", *flags]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 2
     assert told in ended.stderr

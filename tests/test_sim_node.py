@@ -26,11 +26,11 @@ SETTLE_S = 0.5  # a subscription reaches a PUB socket a moment after its connect
 
 
 class Node:
-    """`python -P -m engine.sim.node`, with the two lines that it says."""
+    """`harpoon sim node`, with the two lines that it says."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.sim.node", *arguments],
+            [sys.executable, "-P", "-m", "engine.cli", "sim", "node", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

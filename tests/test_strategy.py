@@ -538,7 +538,7 @@ wallets = st.sampled_from(POOL)
 values = st.integers(0, 4) | st.integers(0, 1000 * BTC)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(wallets, min_size=1, max_size=9),
     st.lists(st.tuples(wallets, values), min_size=1, max_size=9),

@@ -34,7 +34,7 @@ DAY = datetime.timedelta(days=1)
 PLENTY = 1 << 20  # more than any buffer of the client holds
 READ_SIZE = 4096
 
-fuzz = settings(deadline=None, max_examples=100)
+fuzz = settings(max_examples=100)
 
 
 # ---- certificates --------------------------------------------------------------------------------

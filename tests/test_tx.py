@@ -365,7 +365,7 @@ def answer(ask: Callable[[], Transaction | int]) -> Transaction | int:
         return error.code
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(raw=mutated_transactions() | random_bytes)
 def test_any_bytes_are_a_transaction_or_an_error(
     raw: bytes, edge: EdgeOfMemory, engine: Engine

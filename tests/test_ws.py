@@ -31,7 +31,7 @@ HEADER_BLOCK_MAX = 16384
 NO_LIMIT = 2**64 - 1
 OPCODES = (0, 1, 2, 8, 9, 10)
 
-fuzz = settings(deadline=None, max_examples=200)
+fuzz = settings(max_examples=200)
 
 
 class GuardedRoom:

@@ -1,6 +1,6 @@
 """The exchange simulator: a TLS WebSocket server on loopback that speaks engine.sim.binance.
 
-As a process: `harpoon sim exchange` or `python -P -m engine.sim.exchange`. In a test:
+As a process: `harpoon sim exchange`. In a test:
 
     async with ExchangeSim() as sim:
         ...  # sim.url, sim.ca_file, sim.api_key, sim.api_secret, sim.ledger, sim.rejections
@@ -21,7 +21,6 @@ import secrets
 import shutil
 import signal
 import ssl
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -36,7 +35,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from engine.errors import ConfigError, HarpoonError
+from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.sim import authority
 from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
@@ -296,20 +295,3 @@ def _price(text: str) -> Decimal:
             f"{text!r} is not a price: give a number above 0 with up to 8 decimals, like 60000.50"
         )
     return Decimal(text)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="harpoon sim exchange",
-        description="A simulated exchange on loopback: Binance's WebSocket API over TLS.",
-    )
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args())
-    except HarpoonError as error:
-        print(f"harpoon sim exchange: {error}", file=sys.stderr)
-        return error.exit_status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,6 @@ import math
 import os
 import select
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from typing import get_args
 
 import zmq
 
-from engine.errors import ConfigError, FeedError, HarpoonError
+from engine.errors import ConfigError, FeedError
 from engine.feed.replay import read_block
 from engine.feed.synthetic import Kind, Plan, Traffic
 from engine.scan import btc_argument
@@ -219,17 +218,3 @@ def _rate(text: str) -> float:
     if not 0 < rate < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a rate: give a number above 0")
     return rate
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="harpoon sim node", description=__doc__)
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args())
-    except HarpoonError as error:
-        print(f"harpoon sim node: {error}", file=sys.stderr)
-        return error.exit_status
-
-
-if __name__ == "__main__":
-    sys.exit(main())
