@@ -360,6 +360,7 @@ static void rehearse(hp_engine *e)
     int len = hp_session_frame(e->session, HP_WS_TEXT, order->body, order->at.body_len, &frame);
     if (len > 0)
         hp_rehearsal_send(e->rehearsal, frame, (size_t)len);
+    hp_session_touch(e->session);
 }
 
 /* ---- one transaction ------------------------------------------------------------------------- */

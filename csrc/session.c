@@ -520,6 +520,13 @@ int hp_session_send_text(hp_session *s, const uint8_t *text, size_t len)
     return s->open ? send_frame(s, HP_WS_TEXT, text, len) : -HP_ENOT_READY;
 }
 
+void hp_session_touch(hp_session *s)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+}
+
 void hp_session_close(hp_session *s)
 {
     if (!s->open)

@@ -24,6 +24,9 @@ int hp_session_is_open(const hp_session *session);
 int hp_session_poll(hp_session *session, int64_t timeout_ns);
 /* Frame, seal and send a text message: 0, or the error that closed the session. */
 int hp_session_send_text(hp_session *session, const uint8_t *text, size_t len);
+/* Touch what a send will need of the kernel's connection and of TLS, so that it stays in the
+ * caches. */
+void hp_session_touch(hp_session *session);
 /* Close frame, wait shortly for the peer's, close_notify. */
 void hp_session_close(hp_session *session);
 

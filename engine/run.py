@@ -46,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     check(lib.hp_protect_process(), "keeping the API secret out of core dumps")
     config = load(options.config)
     _agree_on_mode(config, options.live)
-    _check_cpu(config.engine.cpu)
+    if config.engine.cpu is not None:
+        _set_aside(config.engine.cpu)
     console = report.open_console()
     secrets = credentials(config.venue, os.environ)
     with _Printer(_json_line if options.json_lines else lambda r: report.show(console, r)) as emit:
@@ -92,11 +93,13 @@ def _agree_on_mode(config: Config, live: bool) -> None:
         )
 
 
-def _check_cpu(cpu: int | None) -> None:
+def _set_aside(cpu: int) -> None:
+    """Keep every thread but the engine's, which goes there by itself, off its processor."""
     allowed = os.sched_getaffinity(0)
-    if cpu is not None and cpu not in allowed:
+    if cpu not in allowed:
         names = ", ".join(str(c) for c in sorted(allowed))
         raise ConfigError(f"engine.cpu = {cpu} cannot be used: this process may run on {names}")
+    os.sched_setaffinity(0, allowed - {cpu} or allowed)
 
 
 def _obey_signals(runner: Runner) -> None:
