@@ -139,6 +139,7 @@ def test_what_is_told_of_an_order_is_json() -> None:
         "type": "LIMIT",
         "quantity": "0.01000000",
         "price": "52000.00",
+        "time_in_force": "GTC",
         "status": "sent",
         "txid": "ab" * 32,
         "exchange": "kraken",

@@ -1,0 +1,127 @@
+"""The exchange simulator as a process: its flags, its ready line, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.test_sim_exchange import (
+    API_KEY,
+    API_SECRET,
+    MARKET,
+    now_ms,
+    place,
+    raw_client,
+    trusting,
+)
+
+# A stop takes well under a second; the rest is for a machine that is busy with other tests. Waiting
+# for a peer that does not answer would take 10 s, the default of `websockets`.
+STOP_S = 5
+
+
+@contextlib.contextmanager
+def process(*flags: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    command = [sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", *flags]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
+        try:
+            assert child.stdout is not None
+            yield child, json.loads(child.stdout.readline())
+        finally:
+            child.terminate()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_the_process_serves_and_ends_cleanly_with_connections_open(
+    tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    ca_file, ledger_file = tmp_path / "ca.pem", tmp_path / "ledger.jsonl"
+    flags = [
+        *("--ca-out", str(ca_file), "--ledger", str(ledger_file), "--price", "61000.5"),
+        *("--hmac-key", f"{API_KEY}:{API_SECRET}", "--clock-skew-ms", "-2000"),
+    ]
+
+    async def use_and_signal(child: subprocess.Popen[str], url: str) -> None:
+        port = int(url.split(":")[2].split("/")[0])
+        with socket.create_connection(("127.0.0.1", port)):  # which never says a word
+            async with (
+                raw_client(url, ca_file),  # which will not answer the close frame
+                connect(url, ssl=trusting(ca_file)) as client,
+            ):
+                reply = await place(client, MARKET | {"timestamp": now_ms() - 2000})
+                assert reply["result"]["fills"][0]["price"] == "61000.50000000"
+                child.send_signal(signal_number)
+                with pytest.raises(ConnectionClosed) as caught:
+                    await client.recv()
+                assert caught.value.rcvd is not None
+                assert caught.value.rcvd.code == 1001
+                assert await asyncio.to_thread(child.wait, STOP_S) == 0
+
+    with process(*flags) as (child, ready):
+        assert ready == {
+            "ws_url": ready["ws_url"],
+            "ca_file": str(ca_file),
+            "api_key": API_KEY,
+            "api_secret": API_SECRET,
+            "ledger": str(ledger_file),
+            "pid": child.pid,
+        }
+        asyncio.run(use_and_signal(child, ready["ws_url"]))
+        assert child.communicate() == ("", "")
+    assert json.loads(ledger_file.read_text())["client_id"] == "whale-1"
+
+
+def test_the_process_makes_its_own_keys_and_removes_its_files() -> None:
+    with process() as (child, ready):
+        assert len(ready["api_key"]) == len(ready["api_secret"]) == 64
+        assert ready["ledger"] is None
+        assert Path(ready["ca_file"]).is_file()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(STOP_S) == 0
+        assert not Path(ready["ca_file"]).parent.exists()
+
+
+def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
+    with process() as (child, _):
+        assert child.stdin is not None
+        child.stdin.close()
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.5)
+    with process("--stop-on-stdin-eof") as (child, _):
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(STOP_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--ws-port", "65536"], "is not a port"),
+        (["--hmac-key", "nosecret"], "KEY:SECRET"),
+        (["--price", "0.00"], "is not a price"),
+        (["--price", "1e30"], "is not a price"),
+        (["--ping-interval-s", "0"], "is not an interval"),
+        (["--ping-interval-s", "nan"], "is not an interval"),
+        (["--ledger", "/dev/null/ledger"], "the ledger cannot be written to /dev/null/ledger"),
+    ],
+)
+def test_a_bad_flag_gets_one_sentence(flags: list[str], told: str) -> None:
+    command = [sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
