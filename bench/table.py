@@ -6,9 +6,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -60,11 +62,27 @@ class Row:
 
 
 def present(console: Console, rows: Sequence[Row], json_file: Path | None) -> None:
-    """Print the rows with the machine and the command; write the same to `json_file`."""
-    table = Table("measured", "unit", "p50", "p99", "against", "p50", "p99", "ratio", "of p99")
-    table.columns[0].no_wrap = table.columns[4].no_wrap = True
-    for column in (*table.columns[2:4], *table.columns[5:]):
-        column.justify = "right"
+    """Print the rows with the machine, the command and the date; write the same to `json_file`."""
+    console.print(_table(rows))
+    where, today = machine(), date.today().isoformat()
+    command = shlex.join(["harpoon", *sys.argv[1:]])
+    console.print(f"{today}: {', '.join(f'{k} {v}' for k, v in where.items())}", highlight=False)
+    console.print(command, highlight=False)
+    if json_file is not None:
+        table = [row.as_json() for row in rows]
+        content = {"machine": where, "command": command, "date": today, "rows": table}
+        write_json(json_file, content)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    """Numbers are never shortened; where it is narrow, words are wrapped."""
+    table = Table("measured", "unit", box=SIMPLE_HEAD)
+    for name in ("p50", "p99"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("against")
+    for name in ("p50", "p99", "ratio", "of p99", "target"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("met")
     for row in rows:
         table.add_row(
             row.name,
@@ -74,15 +92,9 @@ def present(console: Console, rows: Sequence[Row], json_file: Path | None) -> No
             row.reference_name,
             f"{row.reference['p50']:,}",
             f"{row.reference['p99']:,}",
-            f"{row.ratio('p50'):.2f}",
-            f"{row.ratio('p99'):.2f}",
+            f"{row.ratio('p50'):.3g}",
+            f"{row.ratio('p99'):.3g}",
+            "" if row.target is None else f"{row.target:.3g}",
+            {None: "", True: "yes", False: "no"}[row.met],
         )
-    console.print(table)
-    where = machine()
-    command = shlex.join(["harpoon", *sys.argv[1:]])
-    console.print(", ".join(f"{k} {v}" for k, v in where.items()), highlight=False)
-    console.print(command, highlight=False)
-    if json_file is None:
-        return
-    content = {"machine": where, "command": command, "rows": [row.as_json() for row in rows]}
-    write_json(json_file, content)
+    return table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 
 class HarpoonError(Exception):
     """Base of all of them; the command line prints it and exits with `exit_status`."""
@@ -40,4 +42,19 @@ class NativeError(HarpoonError):
 
 
 class TxError(NativeError):
-    """Bytes that are not one Bitcoin transaction; `code` is one of HP_ETX_..."""
+    """Bytes that are not one Bitcoin transaction; `code` is one of TxCode."""
+
+
+class TxCode(IntEnum):
+    """What is wrong with a transaction: the HP_ETX_... of csrc/harpoon.h."""
+
+    TRUNCATED = 1000
+    VARINT = 1001
+    COUNT = 1002
+    NO_INPUTS = 1003
+    NO_OUTPUTS = 1004
+    FLAG = 1005
+    WITNESS = 1006
+    VALUE = 1007
+    TRAILING = 1008
+    TOO_BIG = 1009

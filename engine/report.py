@@ -42,7 +42,7 @@ def microseconds(value_ns: int) -> str:
 def open_console() -> Console:
     """Standard output; wide enough for every table where it is not a terminal."""
     console = Console()
-    return console if console.is_terminal else Console(width=110)
+    return console if console.is_terminal else Console(width=140)
 
 
 def show(console: Console, record: Record) -> None:

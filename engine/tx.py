@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine._native import check, ffi, lib
+from engine.crypto import implementation
 
-_IMPL = lib.hp_sha256_choose(ffi.NULL)
 BLOCK_HEADER_BYTES = 80
 
 
@@ -21,6 +21,11 @@ class TxIn:
     sequence: int
     witness: tuple[bytes, ...]
     spends: bytes | None
+
+    @property
+    def outpoint(self) -> tuple[str, int]:
+        """The output that is spent: txid as displayed, and its index."""
+        return self.txid, self.vout
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,9 @@ def decode(raw: bytes) -> Transaction:
     tx = ffi.new("hp_tx *")
     check(lib.hp_tx_parse_exact(buffer, len(raw), tx), "decoding a transaction")
     digest = ffi.new("uint8_t[32]")
-    lib.hp_tx_txid(tx, _IMPL, digest)
+    lib.hp_tx_txid(tx, implementation(), digest)
     txid = display(bytes(digest))
-    lib.hp_tx_wtxid(tx, _IMPL, digest)
+    lib.hp_tx_wtxid(tx, implementation(), digest)
     return Transaction(
         txid=txid,
         wtxid=display(bytes(digest)),
@@ -87,6 +92,8 @@ def walk_block(raw: bytes) -> Iterator[bytes]:
 
 def _transaction_count(raw: bytes) -> tuple[int, int]:
     """The number behind the header, a CompactSize, and where the first transaction starts."""
+    if len(raw) < BLOCK_HEADER_BYTES:
+        check(-lib.HP_ETX_TRUNCATED, f"a block of {len(raw)} bytes is shorter than its header")
     number = raw[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + 9]
     width = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(number[0], 0) if number else 0
     count = int.from_bytes(number[1 : 1 + width] if width else number[:1], "little")
@@ -104,7 +111,7 @@ def _inputs(tx: object) -> tuple[TxIn, ...]:
     inputs = []
     while lib.hp_tx_next_input(tx, it, txin):
         outpoint = bytes(ffi.buffer(txin.outpoint, 36))
-        length = 0 if is_coinbase else lib.hp_txin_spends(txin, _IMPL, script, spend)
+        length = 0 if is_coinbase else lib.hp_txin_spends(txin, implementation(), script, spend)
         inputs.append(
             TxIn(
                 txid=display(outpoint[:32]),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine._native import check, ffi, lib
 from engine.book import Book
 from engine.core import Engine
-from engine.errors import TxError
+from engine.errors import TxCode, TxError
 from engine.tx import Transaction, decode
 
 from . import builders
@@ -426,3 +426,15 @@ def test_a_coinbase_spends_nothing() -> None:
     null = Input(builders.NULL_TXID, 0xFFFF_FFFF, script)
     tx = decode(transaction([null], [Output(1, b"\x51")]))
     assert tx.inputs[0].spends is None
+
+
+def test_the_codes_have_names_in_python() -> None:
+    for code in TxCode:
+        assert code == getattr(lib, f"HP_ETX_{code.name}")
+    assert len(TxCode) == lib.HP_ETX_TOO_BIG - lib.HP_ETX_TRUNCATED + 1
+
+
+def test_an_input_names_its_outpoint() -> None:
+    (spent,) = decode(FIRST_PAYMENT).inputs
+    block_9 = "0437cd7f8525ceed2324359c2d0ba26006d92d856a9c20fa0241106ee5a597c9"
+    assert spent.outpoint == (block_9, 0)
