@@ -42,21 +42,20 @@ class Point:
     name: str
     entries: int
     miss_ns: float
-    entry_bytes: float
-    build_s: float
+    entry_bytes: float | None = None  # None: not measured
+    build_s: float | None = None
 
 
 def points_of_book(entries: int) -> Iterator[Point]:
     m = measure(entries)
     size = m.bytes / entries
-    index = m.index_bytes / entries
     yield Point("harpoon, back to back", entries, median(m.miss_ps) / 1e3, size, m.build_ns / 1e9)
-    yield Point("harpoon, alone", entries, median(m.miss_alone_ps) / 1e3, index, m.build_ns / 1e9)
-    yield Point("dependent load", entries, median(m.load_ps) / 1e3, index, 0)
+    yield Point("harpoon, alone", entries, median(m.miss_alone_ps) / 1e3)
+    yield Point("dependent load", entries, median(m.load_ps) / 1e3)
 
 
 def point_of_python(entries: int) -> Point:
-    return Point(NAMES["python"], entries, median(python_set_ps(entries)) / 1e3, 0, 0)
+    return Point(NAMES["python"], entries, median(python_set_ps(entries)) / 1e3)
 
 
 class CppSets:
@@ -112,6 +111,10 @@ def all_points(most: int, sets: CppSets | None) -> Iterator[Point]:
                 yield sets.point(kind, entries)  # type: ignore[union-attr]
 
 
+def cell(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def draw(points: list[Point], png: Path) -> None:
     import matplotlib
 
@@ -149,8 +152,8 @@ def main() -> int:
         for p in all_points(int(options.most), sets):
             points.append(p)
             print(
-                f"| {p.name} | {p.entries:,} | {p.miss_ns:.1f} | {p.entry_bytes:.2f} "
-                f"| {p.build_s:.3f} |",
+                f"| {p.name} | {p.entries:,} | {p.miss_ns:.1f} | {cell(p.entry_bytes, 2)} "
+                f"| {cell(p.build_s, 3)} |",
                 flush=True,
             )
     if options.png:

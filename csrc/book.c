@@ -11,6 +11,9 @@
 
 #define SCRIPT_MIN 4 /* witness v1-16 with a 2-byte program, BIP-141 */
 #define LINKED 31u
+#define FILTER_SCRIPT_MIN 22u      /* shorter ones, all of them rare, pass the filter */
+#define FILTER_RECORD_BITS 64u     /* while they fit: 1.6 % of misses pass */
+#define FILTER_LOG_BITS_MIN 12u
 
 /* ---- hashing --------------------------------------------------------------------------------- */
 
@@ -33,6 +36,7 @@ void hp_book_key_init(hp_book_key *key, const uint64_t seed[2])
         key->offset[i] = draw_wide(sip, number);
     for (size_t i = 0; i < sizeof key->factor / sizeof key->factor[0]; i++, number += 2)
         key->factor[i] = draw_wide(sip, number);
+    key->filter = draw(sip, number) | 1;
 }
 
 static inline uint32_t form_of(const uint8_t *s, size_t len)
@@ -117,10 +121,15 @@ static inline uint32_t match(const hp_book_line *line, uint16_t print)
 #endif
 }
 
+static inline uint64_t upper_rest(const hp_book_record *r)
+{
+    return r->rest[2] | (uint64_t)r->rest[3] << 32;
+}
+
 static int same_script(const hp_book *book, const hp_book_record *r, const uint8_t *script,
                        size_t len)
 {
-    uint64_t at = r->rest[2] | (uint64_t)r->rest[3] << 32;
+    uint64_t at = upper_rest(r);
     uint64_t bytes = book->header.arena_bytes;
     return len < bytes && at <= bytes - len - 1 && book->arena[at] == len &&
            !memcmp(book->arena + at + 1, script, len);
@@ -134,7 +143,7 @@ static int is_record(const hp_book *book, const hp_book_record *r, const hp_book
         return 0;
     if (place->form == HP_BOOK_OTHER)
         return same_script(book, r, script, len);
-    return (r->rest[2] | (uint64_t)r->rest[3] << 32) == place->rest[1];
+    return upper_rest(r) == place->rest[1];
 }
 
 /* Which record of the line is the script's, or HP_BOOK_NONE. A file may say anything: nothing read
@@ -207,7 +216,8 @@ static __attribute__((noinline)) uint32_t find_other(const hp_book *book, const 
     return exchange_of(book, script, len);
 }
 
-uint32_t hp_book_find(const hp_book *book, const uint8_t *script, size_t len)
+static __attribute__((noinline)) uint32_t find_in_lines(const hp_book *book,
+                                                        const uint8_t *script, size_t len)
 {
     uint32_t form = form_of(script, len);
     if (form == HP_BOOK_OTHER)
@@ -215,6 +225,60 @@ uint32_t hp_book_find(const hp_book *book, const uint8_t *script, size_t len)
     if (is_missing(book, place_program(&book->key, form, script).hash))
         return HP_NOBODY;
     return exchange_of(book, script, len);
+}
+
+/* ---- the filter ------------------------------------------------------------------------------ */
+
+/* Of a P2PKH, P2SH or P2WPKH script the last 8 bytes of the program, which a record has as they
+ * are; of any other as long 8 bytes that are as good. */
+static inline uint64_t tail_of(const uint8_t *script, size_t len)
+{
+    return hp_le64(script + 14 + (len == 25));
+}
+
+static inline uint32_t filter_bit(const hp_book *book, uint64_t tail)
+{
+    return (uint32_t)(tail * book->key.filter >> book->filter_shift);
+}
+
+/* A file may say anything: a record whose script is not in the arena is nobody's. */
+static void filter_record(hp_book *book, const hp_book_record *r)
+{
+    uint64_t tail = upper_rest(r);
+    if (r->word >> 30 == HP_BOOK_OTHER) {
+        uint64_t bytes = book->header.arena_bytes;
+        if (tail >= bytes)
+            return;
+        size_t len = book->arena[tail];
+        if (len < FILTER_SCRIPT_MIN || len > bytes - tail - 1)
+            return;
+        tail = tail_of(book->arena + tail + 1, len);
+    }
+    uint32_t bit = filter_bit(book, tail);
+    book->filter[bit / 64] |= UINT64_C(1) << bit % 64;
+}
+
+static void fill_filter(hp_book *book)
+{
+    uint32_t records = book->header.records;
+    if (records > HP_BOOK_FILTERED_MAX)
+        return;
+    uint32_t log_bits = FILTER_LOG_BITS_MIN;
+    while (log_bits < HP_BOOK_FILTER_LOG_BITS_MAX && 1u << log_bits < records * FILTER_RECORD_BITS)
+        log_bits++;
+    book->filter_shift = 64 - log_bits;
+    for (uint32_t i = 0; i < records; i++)
+        filter_record(book, &book->records[i]);
+}
+
+uint32_t hp_book_find(const hp_book *book, const uint8_t *script, size_t len)
+{
+    if (book->filter_shift && len >= FILTER_SCRIPT_MIN) {
+        uint32_t bit = filter_bit(book, tail_of(script, len));
+        if (!(book->filter[bit / 64] >> bit % 64 & 1))
+            return HP_NOBODY;
+    }
+    return find_in_lines(book, script, len);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
@@ -262,6 +326,7 @@ void hp_book_bind(hp_book *book, const void *map, const hp_book_header *header,
     book->header = *header;
     book->map = map;
     book->mapped_bytes = mapped_bytes;
+    fill_filter(book);
 }
 
 void hp_book_free(hp_book *book)

@@ -4,7 +4,15 @@
  * chooses a 64-byte line, its lower 16 bits are the fingerprint kept there. A line holds the
  * fingerprints of its records and where these start, so a miss reads one line and nothing else.
  * For a 20-byte program (hash, rest) is a keyed permutation of the program's bytes: line and
- * fingerprint stand for 4 of the 20 bytes, and an equal record means an equal script. */
+ * fingerprint stand for 4 of the 20 bytes, and an equal record means an equal script.
+ *
+ * The hashes are pairwise independent: how likely two scripts meet is bounded, how full the fullest
+ * line gets is not. Of 20,000 programs that only count up one seed in some two thousand crowds a
+ * line: build with another seed then.
+ *
+ * In front of a small book is a bitmap over the last 8 bytes of the program, made when the book is
+ * bound and in no file: a bit that is clear is a miss, one that is set leads to the lines. Who
+ * copies those bytes from a known address reaches the lines, and gains nothing by it. */
 #ifndef HP_BOOK_H
 #define HP_BOOK_H
 
@@ -18,6 +26,8 @@
 #define HP_BOOK_RECORDS_MAX (1u << 27)
 #define HP_BOOK_OWNERS_MAX (1u << 24)
 #define HP_BOOK_SCRIPT_WORDS 6u /* 64-bit words of the longest script */
+#define HP_BOOK_FILTER_LOG_BITS_MAX 18u /* 32 KiB: more would not stay in the L1 cache */
+#define HP_BOOK_FILTERED_MAX ((1u << HP_BOOK_FILTER_LOG_BITS_MAX) / 16) /* records */
 #define HP_BOOK_NONE UINT32_MAX
 #define HP_BOOK_MAGIC UINT64_C(0x316b6f6f62706168) /* "hapbook1" on a little-endian CPU */
 
@@ -65,6 +75,7 @@ typedef struct hp_book_layout { /* offsets from the header; every part starts on
 } hp_book_layout;
 
 typedef struct hp_book_key {
+    uint64_t filter;
     uint64_t spread;
     hp_u128 offset[4]; /* by form */
     hp_u128 factor[HP_BOOK_SCRIPT_WORDS];
@@ -76,6 +87,7 @@ struct hp_book { /* what a miss reads comes first: it lies in two or three cache
     const hp_book_line *lines;
     uint32_t home_lines;
     uint32_t owner_bits;
+    uint32_t filter_shift; /* 0: no filter */
     hp_book_key key;
     const hp_book_record *records;
     const hp_owner *owners;
@@ -87,6 +99,7 @@ struct hp_book { /* what a miss reads comes first: it lies in two or three cache
     const void *map;       /* header and parts; NULL while the book is a draft */
     size_t mapped_bytes;
     hp_book_draft *draft;
+    uint64_t filter[(1u << HP_BOOK_FILTER_LOG_BITS_MAX) / 64];
 };
 
 enum hp_book_form { HP_BOOK_P2PKH, HP_BOOK_P2SH, HP_BOOK_P2WPKH, HP_BOOK_OTHER };
@@ -105,7 +118,10 @@ void hp_book_key_init(hp_book_key *key, const uint64_t seed[2]);
 hp_book_layout hp_book_layout_of(const hp_book_header *header);
 /* Bits of a record's word that are the owner's. */
 uint32_t hp_book_owner_bits(uint32_t home_lines);
-/* Point the book at the parts of a mapping; `header` is a checked copy of its start. */
+/* Zeroed pages for munmap(), or NULL. */
+void *hp_book_map_pages(size_t bytes);
+/* Point the book at the parts of a mapping, and fill its filter; `header` is a checked copy of the
+ * mapping's start. */
 void hp_book_bind(hp_book *book, const void *map, const hp_book_header *header,
                   size_t mapped_bytes);
 void hp_book_draft_free(hp_book_draft *draft);

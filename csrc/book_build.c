@@ -379,7 +379,7 @@ static void write_parts(const hp_book_draft *draft, const hp_book_header *h, cha
 }
 
 /* Zeroed pages; large ones where the kernel has them, which saves a TLB miss a lookup. */
-static void *map_pages(size_t bytes)
+void *hp_book_map_pages(size_t bytes)
 {
     size_t align = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0;
     char *p = mmap(NULL, bytes + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -418,7 +418,7 @@ int hp_book_build(hp_book *book)
         return rc;
     h.records = draft->count;
     size_t bytes = hp_book_layout_of(&h).size;
-    char *base = map_pages(bytes);
+    char *base = hp_book_map_pages(bytes);
     if (!base)
         return -ENOMEM;
     write_parts(draft, &h, base);

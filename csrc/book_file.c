@@ -1,6 +1,10 @@
-/* A built book as a file: written once beside its place and renamed there, then mapped by whoever
+/* A built book as a file: written once beside its place and renamed there, then read by whoever
  * wants it. The header has a checksum and every bound; book.c checks each index against these
- * bounds, so the rest of the file may hold anything. */
+ * bounds, so the rest of the file may hold anything.
+ *
+ * A file of up to PRIVATE_BYTES_MAX is read into memory and checked to its end. A larger one is
+ * mapped: replace it by a rename, as hp_book_save() does. Who cuts it short while it is mapped ends
+ * its readers (SIGBUS), and what is written over it they see. */
 #include "book.h"
 
 #include <errno.h>
@@ -13,6 +17,7 @@
 #include <unistd.h>
 
 #define PATH_BYTES_MAX 4096
+#define PRIVATE_BYTES_MAX ((size_t)64 << 20)
 
 static const hp_siphash_key checksum_key = {0, 0};
 
@@ -107,24 +112,55 @@ static int check_header(const hp_book_header *h, size_t bytes)
     return 0;
 }
 
-static const void *map_file(const char *path, size_t *bytes, int *error)
+static int read_all(int fd, void *data, size_t bytes)
+{
+    char *p = data;
+    while (bytes) {
+        ssize_t n = read(fd, p, bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -HP_EBOOK_DAMAGED;
+        p += n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+static void *read_private(int fd, size_t bytes, int *error)
+{
+    void *pages = hp_book_map_pages(bytes);
+    *error = pages ? read_all(fd, pages, bytes) : -ENOMEM;
+    if (pages && *error < 0) {
+        munmap(pages, bytes);
+        return NULL;
+    }
+    return pages;
+}
+
+static void *map_shared(int fd, size_t bytes, int *error)
+{
+    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    *error = map == MAP_FAILED ? -errno : 0;
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void *load_file(const char *path, size_t *bytes, int *error)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for a writer */
     if (fd < 0) {
         *error = -errno;
         return NULL;
     }
-    const void *map = NULL;
+    void *map = NULL;
     if (fstat(fd, &st) < 0) {
         *error = -errno;
     } else if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(hp_book_header)) {
         *error = -HP_EBOOK_FILE;
     } else {
         *bytes = (size_t)st.st_size;
-        void *p = mmap(NULL, *bytes, PROT_READ, MAP_SHARED, fd, 0);
-        *error = p == MAP_FAILED ? -errno : 0;
-        map = p == MAP_FAILED ? NULL : p;
+        map = (*bytes <= PRIVATE_BYTES_MAX ? read_private : map_shared)(fd, *bytes, error);
     }
     close(fd);
     return map;
@@ -133,7 +169,7 @@ static const void *map_file(const char *path, size_t *bytes, int *error)
 hp_book *hp_book_open(const char *path, int *error)
 {
     size_t bytes;
-    const void *map = map_file(path, &bytes, error);
+    void *map = load_file(path, &bytes, error);
     if (!map)
         return NULL;
     hp_book *book = calloc(1, sizeof *book);
@@ -141,18 +177,18 @@ hp_book *hp_book_open(const char *path, int *error)
     memcpy(&header, map, sizeof header);
     *error = book ? check_header(&header, bytes) : -ENOMEM;
     if (*error < 0) {
-        munmap((void *)(uintptr_t)map, bytes);
+        munmap(map, bytes);
         free(book);
         return NULL;
     }
     hp_book_bind(book, map, &header, bytes);
-    if (!texts_end(book)) {
+    if (!texts_end(book) || (bytes <= PRIVATE_BYTES_MAX && hp_book_verify(book) < 0)) {
         *error = -HP_EBOOK_DAMAGED;
         hp_book_free(book);
         return NULL;
     }
     /* The index is what every transaction touches: no page of it should be missing then. */
-    madvise((void *)(uintptr_t)map, sizeof header + header.lines * sizeof(hp_book_line),
+    madvise(map, sizeof header + header.lines * sizeof(hp_book_line),
             MADV_POPULATE_READ);
     return book;
 }

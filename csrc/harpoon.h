@@ -227,13 +227,15 @@ int hp_book_lookup(const hp_book *book, const uint8_t *script, size_t len, hp_ow
 const char *hp_book_name(const hp_book *book, uint32_t exchange); /* "" when unknown */
 const char *hp_book_label_text(const hp_book *book, uint32_t label);
 uint32_t hp_book_count(const hp_book *book);
-/* Bytes of a built book, and of these the ones that a miss may touch. */
+/* Bytes of a built book, and of these the ones that a miss may touch; without the filter of small
+ * books, 32 KiB at most. */
 uint64_t hp_book_bytes(const hp_book *book, uint64_t *index_bytes);
 
 /* Write a built book to `path`, whole or not at all: 0 or -errno. */
 int hp_book_save(const hp_book *book, const char *path);
-/* Map a saved book, which all processes then share: NULL on failure with *error set. Whatever is
- * in the file, no lookup reads outside of it; a file cut short after this is a SIGBUS. */
+/* A saved book: NULL on failure with *error set. Up to 64 MiB are read into memory and verified; a
+ * larger file is mapped and shared by all processes. Whatever is in it, no lookup reads outside of
+ * it; cutting a mapped file short afterwards is a SIGBUS: replace it by a rename. */
 hp_book *hp_book_open(const char *path, int *error);
 /* Read a book that came from a file to its end: 0, or -HP_EBOOK_DAMAGED when it is not what was
  * saved. */

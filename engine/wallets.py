@@ -1,5 +1,5 @@
 """The address book of a run: the shipped one and the user's files, bad rows told and left out. Many
-addresses are built once into a file, `harpoon book --out FILE.book`, which every run then maps."""
+addresses are built once into a file, `harpoon book --out FILE.book`, which every run then opens."""
 
 from __future__ import annotations
 

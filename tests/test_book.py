@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
 from collections import Counter
 from datetime import date
@@ -23,7 +24,8 @@ from engine.book import (
     load_toml,
 )
 from engine.core import Engine
-from engine.errors import AddressError, BookError, TxError
+from engine.errors import AddressError, BookError, NativeError, TxError
+from engine.wallets import open_book
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 ADDRESSES_CSV = SHARED / "exchange_addresses.csv"
@@ -364,6 +366,32 @@ def test_the_table_finds_what_was_put_in_and_nothing_else(
         assert book.find(script) == (f"e{n % 7}" if n < kept else None)
 
 
+# Under it 1,000 programs that count up fall on too few lines; 1 in 3,500 seeds does that.
+CROWDING_SEED = (4216).to_bytes(8, "little") + bytes(8)
+
+
+def counted_up(entries: int) -> list[BookEntry]:
+    scripts = [b"\0\x14" + bytes(4) + n.to_bytes(8, "little") + bytes(8) for n in range(entries)]
+    return [BookEntry(address_of(script) or "", "okx") for script in scripts]
+
+
+@pytest.mark.parametrize("bad_seeds", [0, 1, 2, 3])
+def test_a_crowded_book_is_built_again(monkeypatch: pytest.MonkeyPatch, bad_seeds: int) -> None:
+    seeds = [CROWDING_SEED] * bad_seeds + [bytes(16)]
+    monkeypatch.setattr(os, "urandom", lambda size: seeds.pop(0))
+    entries = counted_up(1000)
+    if bad_seeds == 3:
+        with pytest.raises(NativeError, match="build it again"):
+            Book(entries)
+        assert len(seeds) == 1  # and no fourth was drawn
+        return
+    book = Book(entries)
+    assert seeds == []
+    assert (len(book), book.exchanges()) == (1000, ["okx"])
+    assert all(book.find(entry.script) == "okx" for entry in entries)
+    assert book.find(P2WPKH) is None
+
+
 # ---- saved books ---------------------------------------------------------------------------------
 
 
@@ -414,6 +442,30 @@ def test_a_saved_book_that_was_cut_or_changed(tmp_path: Path) -> None:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         with pytest.raises(BookError, match="saved"):
             Book.open(path, verify=True)
+
+
+def test_a_small_saved_book_is_checked_without_being_asked(tmp_path: Path) -> None:
+    path = tmp_path / "saved.book"
+    Book([BookEntry(P2PKH, "kraken", "a label")]).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"a label", b"a lapel"))
+    with pytest.raises(BookError, match="saved"):
+        open_book([path], default=False, warn=pytest.fail)
+
+
+def test_a_small_saved_book_outlives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "saved.book"
+    Book([BookEntry(P2PKH, "kraken", "a label")]).save(path)
+    book = Book.open(path)
+    path.write_bytes(b"")
+    assert (book.find(P2PKH), book.find(P2SH)) == ("kraken", None)
+    assert book.entry(P2PKH) == BookEntry(P2PKH, "kraken", "a label")
+
+
+def test_a_fifo_is_no_saved_book(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.book")
+    with pytest.raises(BookError, match="no saved address book"):
+        Book.open(tmp_path / "fifo.book")
 
 
 def test_a_saved_book_that_is_none_or_cannot_be_written(tmp_path: Path) -> None:

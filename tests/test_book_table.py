@@ -57,6 +57,25 @@ def test_a_full_table(capacity: int, make: Any) -> None:
     assert find(book, make(capacity)) == lib.HP_NOBODY
 
 
+@pytest.mark.parametrize("count", [64, 65, 4096, 4097, 16384, 16385])
+def test_tables_of_every_kind_of_filter(count: int) -> None:
+    makers = (
+        lambda n: p2wpkh(n.to_bytes(4, "big")),
+        lambda n: p2pkh(n.to_bytes(4, "big")),
+        lambda n: p2sh(n.to_bytes(4, "big")),
+        p2tr,
+        lambda n: b"\x60\x14" + n.to_bytes(20, "big"),  # 22 bytes, as P2WPKH has
+        lambda n: b"\x51\x17" + n.to_bytes(23, "big"),  # 25, as P2PKH has
+        lambda n: b"\x52\x08" + n.to_bytes(8, "big"),
+    )
+    scripts = [makers[n % len(makers)](n) for n in range(2 * count)]
+    book = draft(count, "a", "b", seed=b"another 16 bytes")
+    assert not any(add(book, script, n % 2) for n, script in enumerate(scripts[:count]))
+    check(lib.hp_book_build(book))
+    found = [find(book, script) for script in scripts]
+    assert found == [n % 2 for n in range(count)] + [lib.HP_NOBODY] * count
+
+
 @pytest.mark.parametrize(
     "script",
     [
