@@ -2,6 +2,7 @@
 
 #include "bytes.h"
 
+#include <assert.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -117,6 +118,7 @@ void hp_hmac_sign(const hp_hmac_key *key, const uint8_t *message, size_t len, ui
 
     fill_lane(&lane, key, message, len, out);
     key->impl->mac(lanes, 1);
+    explicit_bzero(lane.last, sizeof lane.last);
 }
 
 void hp_hmac_sign_batch(const hp_hmac_key *const key[], const uint8_t *const message[],
@@ -125,6 +127,7 @@ void hp_hmac_sign_batch(const hp_hmac_key *const key[], const uint8_t *const mes
     hp_mac_lane lane[HP_HMAC_BATCH_MAX];
     const hp_mac_lane *by_blocks[HP_HMAC_BATCH_MAX]; /* most first */
 
+    assert(n <= HP_HMAC_BATCH_MAX);
     for (size_t j = 0; j < n; j++) {
         fill_lane(&lane[j], key[j], message[j], len[j], out + j * HP_SHA256_DIGEST);
         size_t at = j;
@@ -134,6 +137,12 @@ void hp_hmac_sign_batch(const hp_hmac_key *const key[], const uint8_t *const mes
     }
     if (n > 0)
         key[0]->impl->mac(by_blocks, n);
+    for (size_t j = 0; j < n; j++) {
+        memset(lane[j].last, 0, HP_SHA256_BLOCK);
+        if (lane[j].last_blocks == 2)
+            memset(lane[j].last + HP_SHA256_BLOCK, 0, HP_SHA256_BLOCK);
+    }
+    __asm__ volatile("" : : "r"(lane) : "memory"); /* which uses them: no dead stores */
 }
 
 static uint8_t hex_digit(uint8_t nibble)

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #define LANES 8
+#define MAC_FRAME_BYTES 6144
 #define LANE_TARGET __attribute__((target("avx2")))
 #define LANE_FN static inline __attribute__((always_inline, target("avx2")))
 

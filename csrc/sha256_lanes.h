@@ -6,7 +6,8 @@
  *     v_ror and v_shr (by a constant), v_xor3, v_ch, v_maj (FIPS 180-4 4.1.2),
  *     v_at_most (a bit for each lane that is <= a limit),
  * and, where there is more than one lane,
- *     v_and, v_load, v_store, v_rows (16 words in every lane, from 64 bytes for each).
+ *     v_and, v_load, v_store, v_rows (16 words in every lane, from 64 bytes for each), and, to wipe
+ *     it after HMACs, MAC_FRAME_BYTES, the most that mac_lanes() takes of the stack.
  * Indices into arrays of `vec` are constants, so that all of them are registers. */
 #include "sha256.h"
 
@@ -164,13 +165,31 @@ static LANE_TARGET void mac_lanes(const hp_mac_lane *const lane[], size_t n)
         memcpy(lane[j]->out, &rows[j], HP_SHA256_DIGEST);
 }
 
+#ifdef MAC_FRAME_BYTES
+/* What mac_lanes() kept on the stack, and what the compiler kept there for it: its frame lay where
+ * this one lies. */
+static LANE_TARGET __attribute__((noinline)) void wipe_frames(void)
+{
+    vec frames[MAC_FRAME_BYTES / sizeof(vec)];
+
+    for (size_t i = 0; i < sizeof frames / sizeof *frames; i++)
+        frames[i] = v_set(0);
+    __asm__ volatile("" : : "r"(frames) : "memory"); /* which uses them: no dead stores */
+}
+#else
+#define wipe_frames() ((void)0)
+#endif
+
 /* hp_sha256_mac_fn. All lanes take as long for one message as for many, which is longer than one
  * message takes without them. */
 static void mac(const hp_mac_lane *const lane[], size_t n)
 {
-    for (size_t some; n > 1; n -= some, lane += some) {
-        some = n < LANES ? n : LANES;
-        mac_lanes(lane, some);
+    if (n > 1) {
+        for (size_t some; n > 1; n -= some, lane += some) {
+            some = n < LANES ? n : LANES;
+            mac_lanes(lane, some);
+        }
+        wipe_frames();
     }
     hp_sha256_portable_mac(lane, n);
 }

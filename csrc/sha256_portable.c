@@ -73,6 +73,7 @@ void hp_sha256_portable_compress(uint32_t state[8], const uint8_t *data, size_t 
         for (int i = 0; i < 8; i++)
             s[i] = state[i] += s[i];
     }
+    explicit_bzero(s, sizeof s);
     explicit_bzero(w, sizeof w); /* a block may be a key's, see hmac.c */
 }
 
@@ -89,6 +90,8 @@ static void mac_one(const hp_mac_lane *lane)
     memcpy(state, lane->states->outer, sizeof state);
     hp_sha256_portable_compress(state, block, 1);
     hp_sha256_store(state, lane->out);
+    explicit_bzero(state, sizeof state);
+    explicit_bzero(block, sizeof block); /* the inner digest */
 }
 
 void hp_sha256_portable_mac(const hp_mac_lane *const lane[], size_t n)

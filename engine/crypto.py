@@ -21,6 +21,7 @@ __all__ = [
     "HmacKey",
     "chosen",
     "hash160",
+    "implementation",
     "implementations",
     "scan_header",
     "sha256",
@@ -43,7 +44,7 @@ def chosen() -> str:
 
     The environment is read once, at the first use.
     """
-    return text(lib.hp_sha256_name(_implementation(None)))
+    return text(lib.hp_sha256_name(implementation()))
 
 
 def sha256(data: Data, impl: str | None = None) -> bytes:
@@ -74,7 +75,7 @@ def scan_header(
         raise ValueError("a header of 80 bytes, and `first`, `count`, `target` in their ranges")
     limit = min(target, (1 << 256) - 1).to_bytes(32, "little")
     nonce = ffi.new("uint32_t *")
-    found = lib.hp_sha256d_scan(_implementation(impl), view, limit, first, count, nonce)
+    found = lib.hp_sha256d_scan(implementation(impl), view, limit, first, count, nonce)
     return int(nonce[0]) if found else None
 
 
@@ -89,7 +90,7 @@ class HmacKey:
 
     def __init__(self, secret: Data, impl: str | None = None) -> None:
         view = ffi.from_buffer("uint8_t[]", secret)
-        key = lib.hp_hmac_key_new(_implementation(impl), view, len(view))
+        key = lib.hp_hmac_key_new(implementation(impl), view, len(view))
         if key == ffi.NULL:
             check(-errno.ENOMEM, "the page for an HMAC key")
         self._key: Any = ffi.gc(key, lib.hp_hmac_key_free)
@@ -142,7 +143,8 @@ class HmacKey:
 
 
 @cache
-def _implementation(name: str | None) -> Any:
+def implementation(name: str | None = None) -> Any:
+    """The `const hp_sha256_impl *` of that name, for calls into C; for None the chosen one."""
     impl = lib.hp_sha256_choose(ffi.NULL if name is None else name.encode())
     if impl == ffi.NULL:
         wrong = f"HARPOON_SHA256={os.environ.get('HARPOON_SHA256')}" if name is None else repr(name)
@@ -156,5 +158,5 @@ def _implementation(name: str | None) -> Any:
 def _digest(function: Any, size: int, data: Data, impl: str | None) -> bytes:
     view = ffi.from_buffer("uint8_t[]", data)
     out = ffi.new("uint8_t[]", size)
-    function(_implementation(impl), view, len(view), out)
+    function(implementation(impl), view, len(view), out)
     return bytes(ffi.buffer(out))

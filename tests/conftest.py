@@ -7,11 +7,27 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from engine import crypto
+
 # Examples of one test take turns with everything else on the machine: their time says nothing.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# The names of HARPOON_SHA256. What this CPU lacks is never run, only skipped and said so.
+every_impl = pytest.mark.parametrize(
+    "impl",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                name not in crypto.implementations(), reason=f"this CPU lacks {name}"
+            ),
+        )
+        for name in ("portable", "avx2", "avx512", "shani", "shani+avx512")
+    ],
+)
 
 
 @pytest.fixture(scope="session")

@@ -20,21 +20,9 @@ from engine import crypto
 from engine._native import ffi, lib
 from engine.errors import ConfigError, HarpoonError
 
-VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "vectors"
+from .conftest import every_impl
 
-# The names of HARPOON_SHA256. What this CPU lacks is never run, only skipped and said so.
-every_impl = pytest.mark.parametrize(
-    "impl",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.skipif(
-                name not in crypto.implementations(), reason=f"this CPU lacks {name}"
-            ),
-        )
-        for name in ("portable", "avx2", "avx512", "shani", "shani+avx512")
-    ],
-)
+VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "vectors"
 
 # FIPS 180-4's worked examples (NIST, "SHA-256 examples") and the empty message of CAVP ShortMsg.
 SHA256_VECTORS = [
@@ -374,6 +362,32 @@ def test_a_wrong_environment_is_one_sentence(tmp_path: Path) -> None:
     assert sentence.startswith("HARPOON_SHA256=avx9 is no SHA-256 implementation")
     assert "portable" in sentence
     assert sentence.count("\n") == 0
+
+
+PAYMENT = "0200000001" + "11" * 36 + "00" + "f" * 8 + "01" + "00" * 8 + "00" + "00" * 4
+DECODE = f"from engine import tx; tx.decode(bytes.fromhex('{PAYMENT}'))"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"from engine import errors\ntry:\n    {DECODE}\nexcept errors.HarpoonError as error:\n"
+        "    raise SystemExit(str(error))",
+        "from engine.feed import measure; measure.measure([])",
+        "import sys; from engine.cli import main; sys.exit(main(['bench', 'kernels']))",
+    ],
+    ids=["decode", "measure", "bench"],
+)
+def test_a_wrong_environment_never_crashes(code: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"HARPOON_SHA256": "avx9"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode > 0, done.returncode  # a signal is negative
+    assert "HARPOON_SHA256=avx9 is no SHA-256 implementation" in done.stderr
 
 
 def test_a_closed_key_refuses() -> None:

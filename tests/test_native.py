@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .native import (
+    AS_SHIPPED,
     BLOCKS,
     DEBUG,
     FUZZED,
@@ -33,6 +34,14 @@ def test_c_program_under_sanitizers(
         pytest.skip(f"there is no {compiler}")
     binary = build(compiler, program, tmp_path, [*SANITIZED, *flags])  # without SSE2: portable
     done = run([str(binary)])
+    assert done.returncode == 0, done.stderr
+
+
+def test_signing_leaves_no_midstate_on_the_stack(tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("there is no gcc")
+    program = next(path for path in programs("c") if path.stem == "hmac")
+    done = run([str(build("gcc", program, tmp_path, AS_SHIPPED))])
     assert done.returncode == 0, done.stderr
 
 

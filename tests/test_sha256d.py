@@ -11,18 +11,7 @@ from hypothesis import strategies as st
 
 from engine import crypto
 
-every_impl = pytest.mark.parametrize(
-    "impl",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.skipif(
-                name not in crypto.implementations(), reason=f"this CPU lacks {name}"
-            ),
-        )
-        for name in ("portable", "avx2", "avx512", "shani", "shani+avx512")
-    ],
-)
+from .conftest import every_impl
 
 # Bitcoin's first block, of hash 000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f.
 GENESIS = bytes.fromhex(

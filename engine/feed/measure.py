@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine._native import check, ffi, lib
+from engine.crypto import implementation
 from engine.errors import HarpoonError
 from engine.feed.proportions import INPUT_BUCKETS, LEVELS, OUTPUT_BUCKETS, Proportions
 from engine.feed.replay import read_block
@@ -42,7 +43,7 @@ class _Tally:
     """Counts and samples, one transaction after the other."""
 
     def __init__(self) -> None:
-        self._impl = lib.hp_sha256_choose(ffi.NULL)
+        self._impl = implementation()
         self.shapes: Counter[tuple[int, int]] = Counter()
         self.inputs: list[Counter[str]] = [Counter() for _ in INPUT_BUCKETS]
         self.outputs: list[Counter[str]] = [Counter() for _ in OUTPUT_BUCKETS]
