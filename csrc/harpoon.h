@@ -103,7 +103,7 @@ void hp_hmac_sign(const hp_hmac_key *key, const uint8_t *message, size_t len, ui
 #define HP_HMAC_BATCH_MAX 16
 
 /* n <= HP_HMAC_BATCH_MAX messages at once, each with its own key, all keys of one implementation:
- * 32 bytes each into `out`, in the order given. */
+ * 32 bytes each into `out`, in the order given. More of them are a bug, and abort. */
 void hp_hmac_sign_batch(const hp_hmac_key *const key[], const uint8_t *const message[],
                         const size_t len[], size_t n, uint8_t *out);
 void hp_hmac_key_free(hp_hmac_key *key);

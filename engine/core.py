@@ -10,7 +10,8 @@ from typing import Any
 from engine._native import check, ffi, lib, text
 from engine.address import address_of
 from engine.book import Book
-from engine.errors import BookError, HarpoonError, VenueError
+from engine.crypto import implementation
+from engine.errors import BookError, VenueError
 from engine.tx import display
 from engine.venues.binance import OrderTemplate
 
@@ -166,11 +167,6 @@ class Engine:
     options: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
-        impl = lib.hp_sha256_choose(ffi.NULL)
-        if impl == ffi.NULL:
-            raise HarpoonError(
-                "HARPOON_SHA256 names no SHA-256 implementation that this CPU has: unset it."
-            )
         config = ffi.new(
             "hp_engine_config *",
             {
@@ -185,7 +181,7 @@ class Engine:
             },
         )
         error = ffi.new("int *")
-        handle = lib.hp_engine_new(config, self.book.handle, impl, error)
+        handle = lib.hp_engine_new(config, self.book.handle, implementation(), error)
         if handle == ffi.NULL:
             check(error[0], "starting the engine")
         self._handle: Any = ffi.gc(handle, lib.hp_engine_free)
