@@ -375,6 +375,8 @@ int hp_tls_read(hp_tls *tls, uint8_t *out, size_t cap);
 /* Seal `len` bytes of plaintext behind what waits in the output: len, or -HP_ETLS..., -ENOSPC,
  * -HP_ENOT_READY before the handshake is done. */
 int hp_tls_seal(hp_tls *tls, const uint8_t *data, size_t len);
+/* Touch what the next hp_tls_seal() will need, so that it stays in the caches. */
+void hp_tls_touch(hp_tls *tls);
 /* close_notify behind what waits in the output. */
 void hp_tls_close(hp_tls *tls);
 /* Why the last call failed, in OpenSSL's words; "" if it did not. */

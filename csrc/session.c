@@ -525,6 +525,8 @@ void hp_session_touch(hp_session *s)
     struct tcp_info info;
     socklen_t len = sizeof info;
     getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+    if (s->tls)
+        hp_tls_touch(s->tls);
 }
 
 void hp_session_close(hp_session *s)
