@@ -138,6 +138,9 @@ class _Printer:
         with contextlib.suppress(queue.Full):
             self._records.put(None, timeout=PRINT_END_S)
         self._thread.join(PRINT_END_S)
+        if self._thread.is_alive():  # it waits in a write, and Python's own end would wait for it
+            os.write(2, b"harpoon: nobody reads standard output: the last lines are lost\n")
+            os._exit(1)
 
     def _put(self, record: Record) -> None:
         try:

@@ -319,11 +319,16 @@ def test_a_signal_is_obeyed_when_nobody_reads(
     with Feed(node[0], rate=1000):
         time.sleep(2)  # some 2000 records: more than a pipe holds
         run.process.send_signal(signal.SIGTERM)
-        run.process.wait(20)
-    assert run.process.returncode == 0
-    for stream in (run.process.stdout, run.process.stderr):
-        assert stream is not None
-        stream.close()
+        try:
+            run.process.wait(30)
+        finally:
+            run.process.kill()
+    assert run.process.stdout is not None
+    assert run.process.stderr is not None
+    assert run.process.returncode == 1
+    assert "nobody reads" in run.process.stderr.read()
+    run.process.stdout.close()
+    run.process.stderr.close()
 
 
 # ---- parts --------------------------------------------------------------------------------------
