@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from engine import crypto
+from engine.sim import authority
+from engine.sim.authority import CertificateFiles
+from tests.peers import Rig, Server, rig, serving
 
 # Examples of one test take turns with everything else on the machine: their time says nothing.
 settings.register_profile("no deadline", deadline=None)
@@ -36,3 +40,23 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the real data is not beside the checkout: there is no {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    """A private CA and a server certificate."""
+    return authority.issue(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def server(files: CertificateFiles) -> Iterator[Server]:
+    """A TLS server that a test tells byte by byte what to say."""
+    with serving(files) as server:
+        yield server
+
+
+@pytest.fixture
+def wire(server: Server) -> Iterator[Rig]:
+    """An engine connected to it."""
+    with rig(server) as wire:
+        yield wire

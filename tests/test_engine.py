@@ -7,15 +7,13 @@ import gc
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from engine._native import lib
 from engine.core import STAGES, Closed, Engine, EngineOptions, Event, Fired, Message, Rule, Signal
 from engine.errors import NativeError, TxError
-from engine.sim import authority
-from engine.sim.authority import CertificateFiles
 from engine.venues.binance import order_template
 from tests.peers import (
     API_KEY,
@@ -34,7 +32,6 @@ from tests.peers import (
     engine_for,
     frame,
     rig,
-    serving,
     text,
     transaction,
     txid_of,
@@ -51,23 +48,6 @@ COINBASE = (
     + wallet("pool")
     + bytes(4)
 )
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
-    return authority.issue(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture
-def server(files: CertificateFiles) -> Iterator[Server]:
-    with serving(files) as server:
-        yield server
-
-
-@pytest.fixture
-def wire(server: Server) -> Iterator[Rig]:
-    with rig(server) as wire:
-        yield wire
 
 
 def live(max_orders: int = 100, cooldown_ns: int = 0) -> EngineOptions:

@@ -48,23 +48,6 @@ LIMIT = 1 << 20  # the longest message that engine.core lets a venue send
 SHORT_S = 0.3
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
-    return authority.issue(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture
-def server(files: CertificateFiles) -> Iterator[Server]:
-    with serving(files) as server:
-        yield server
-
-
-@pytest.fixture
-def wire(server: Server) -> Iterator[Rig]:
-    with rig(server) as wire:
-        yield wire
-
-
 # ---- opening: what can go wrong ------------------------------------------------------------------
 
 
