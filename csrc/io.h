@@ -14,7 +14,12 @@
 
 typedef struct hp_io hp_io;
 
-enum hp_io_state { HP_IO_IDLE = 0, HP_IO_STARTED, HP_IO_DONE };
+enum hp_io_state {
+    HP_IO_IDLE = 0,
+    HP_IO_STARTED, /* asked for with a system call, when somebody wants to know */
+    HP_IO_QUEUED,  /* the kernel's */
+    HP_IO_DONE,
+};
 
 typedef struct hp_io_port {
     uint8_t *into;
@@ -31,7 +36,6 @@ typedef struct hp_io_port {
 typedef struct hp_io_way {
     int (*open)(hp_io *io); /* 0 or -HP_ERING, with io->words */
     void (*close)(hp_io *io);
-    int (*start_receive)(hp_io *io, int port);
     int (*received)(hp_io *io, int port, int32_t *n);
     int (*start_writable)(hp_io *io, int port);
     int (*writable)(hp_io *io, int port); /* 1 or 0 */
@@ -75,8 +79,8 @@ int hp_io_start_connect(hp_io *io, int port, const struct sockaddr *to, socklen_
 /* 1 from when the socket is connected, 0 not yet, -errno. Never waits. */
 int hp_io_connected(hp_io *io, int port);
 
-/* Receive what comes next, once. The memory is the kernel's until received or detached. It may begin
- * only with the next turn or wait: 0 or -errno. */
+/* Receive what comes next, once: 0, or -EBUSY with another one not yet taken. The memory is not the
+ * caller's until received or detached. */
 int hp_io_start_recv(hp_io *io, int port, uint8_t *into, size_t cap);
 /* 1 with *n (bytes, 0 at the end, -errno) and the next receive must be started; 0 nothing came
  * yet. Never waits. */
@@ -86,7 +90,7 @@ int hp_io_received(hp_io *io, int port, int32_t *n);
  * until the deadline, an hp_now_ns() time, only where the socket takes no more. */
 int hp_io_send(hp_io *io, int port, const uint8_t *data, size_t len, int64_t deadline_ns);
 
-/* Let what has been started begin and what has come in, without waiting: 0 or -errno. */
+/* Let what has been started begin and what has come in, without waiting: 0 or -errno. Often. */
 int hp_io_turn(hp_io *io);
 /* The same, and sleep until a port has something to take, or somebody wakes us, or a signal comes,
  * or the time is over: 0 whichever it was, or -errno. With a port that has something already, it
@@ -100,6 +104,8 @@ void hp_io_wake(hp_io *io);
 /* For the implementations. */
 extern const hp_io_way hp_io_uring;
 extern const hp_io_way hp_io_syscall;
+/* hp_io_received() of a receive that was started and not queued. */
+int hp_io_receive_now(hp_io_port *port, int32_t *n);
 void hp_io_drain_wakes(hp_io *io);
 
 #endif

@@ -16,26 +16,10 @@ static void close_nothing(hp_io *io)
     (void)io;
 }
 
-static int start_receive(hp_io *io, int port)
-{
-    io->ports[port].receive = HP_IO_STARTED;
-    return 0;
-}
-
 static int received(hp_io *io, int port, int32_t *n)
 {
     hp_io_port *p = &io->ports[port];
-    if (p->receive != HP_IO_STARTED)
-        return 0;
-    ssize_t got;
-    do {
-        got = recv(p->fd, p->into, p->cap, MSG_DONTWAIT);
-    } while (got < 0 && errno == EINTR);
-    if (got < 0 && errno == EAGAIN)
-        return 0;
-    p->receive = HP_IO_IDLE;
-    *n = got < 0 ? -errno : (int32_t)got;
-    return 1;
+    return p->receive == HP_IO_STARTED ? hp_io_receive_now(p, n) : 0;
 }
 
 static int start_writable(hp_io *io, int port)
@@ -88,7 +72,6 @@ static int wait_for_any(hp_io *io, int64_t timeout_ns)
 const hp_io_way hp_io_syscall = {
     .open = open_nothing,
     .close = close_nothing,
-    .start_receive = start_receive,
     .received = received,
     .start_writable = start_writable,
     .writable = writable,
