@@ -510,12 +510,10 @@ void hp_engine_hold(hp_engine *engine, int held);
 int hp_engine_close(hp_engine *engine);
 /* 1 and the next event, or 0. A payload above `cap` is cut: the event says how much was copied. */
 int hp_engine_next_event(hp_engine *engine, hp_event *event, uint8_t *payload, size_t cap);
-/* Becomes readable when hp_engine_poll() has something to do. */
-int hp_engine_fd(const hp_engine *engine);
 int hp_engine_ready(const hp_engine *engine);
 const char *hp_engine_reason(const hp_engine *engine);
-/* What io_uring offers here and what is used of it, in words. */
-const char *hp_engine_ring(const hp_engine *engine);
+/* What carries the bytes, in words; before the first connection "". */
+const char *hp_engine_transport(const hp_engine *engine);
 const char *hp_engine_cipher(hp_engine *engine);
 
 /* Any thread: another built book, to be used from the next transaction or poll on. Exchanges that

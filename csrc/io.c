@@ -89,8 +89,8 @@ int hp_io_fd(const hp_io *io, int port)
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
-/* connect(2) and a wait for POLLOUT, not IORING_OP_CONNECT: of the latter with a non-blocking socket
- * kernels before 6.3 make -EINPROGRESS. */
+/* connect(2) and a wait for POLLOUT, in either way: IORING_OP_CONNECT saves nothing where nobody is
+ * in a hurry, and of a non-blocking socket older kernels tell it -EINPROGRESS. */
 int hp_io_start_connect(hp_io *io, int port, const struct sockaddr *to, socklen_t len)
 {
     hp_io_port *p = &io->ports[port];

@@ -59,8 +59,8 @@ struct hp_io {
 };
 
 /* The memory is zeroed before the first opening. The calling thread becomes the only one that may
- * use it, but for hp_io_wake(). `aborted` is set by any thread and ends what waits to send.
- * 0 or -HP_ERING. */
+ * use it, but for hp_io_wake(). `aborted` is set by any thread and ends what waits to send. 0 or
+ * -HP_ERING. */
 int hp_io_open(hp_io *io, int transport, const atomic_int *aborted);
 /* Detaches what is attached. No thread may be in hp_io_wake() any more. */
 void hp_io_close(hp_io *io);
@@ -68,8 +68,8 @@ void hp_io_close(hp_io *io);
 /* Takes over a non-blocking stream socket: its port, or -ENOSPC; then it stays the caller's. */
 int hp_io_attach(hp_io *io, int fd);
 /* Ends what is in flight on the socket and closes it: 0, and the kernel holds no pointer of ours,
- * and nothing of it will be taken for the port's next socket. -EBUSY when that cannot be had, as in
- * a thread that does not own `io`: the port and what it receives into are lost. */
+ * nor will anything of it be taken for the port's next socket. -EBUSY when that cannot be had, as
+ * in a thread that does not own `io`: the port and what it receives into are lost. */
 int hp_io_detach(hp_io *io, int port);
 /* For getsockopt(2) and setsockopt(2); the socket stays the port's. */
 int hp_io_fd(const hp_io *io, int port);
@@ -96,9 +96,9 @@ int hp_io_turn(hp_io *io);
  * or the time is over: 0 whichever it was, or -errno. With a port that has something already, it
  * does not sleep. */
 int hp_io_wait(hp_io *io, int64_t timeout_ns);
-/* Any thread and any signal handler: what is stored before it is seen by the owner after its present
- * or, when it does not sleep, its next hp_io_wait(), which then returns at once. So the owner looks
- * at everything that others may store between one wait and the next; it need not look again. */
+/* Any thread and any signal handler. It ends the owner's present hp_io_wait(), or else the next one
+ * at once, after which the owner sees what was stored before the call. So nobody need look twice:
+ * the owner looks at all that others may store between one wait and the next. */
 void hp_io_wake(hp_io *io);
 
 /* For the implementations. */

@@ -20,7 +20,7 @@ CSRC = TESTS.parent / "csrc"
 BLOCKS = TESTS.parents[1] / "shared" / "data" / "blocks"
 # What the programs link: the parts that need no TLS.
 SOURCES = ("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c", "clock.c")
-SOURCES += ("io.c", "uring.c", "syscall.c")
+SOURCES += ("io.c", "ring.c", "syscall.c")
 DEBUG = ("-O1", "-g", "-fno-omit-frame-pointer")
 SANITIZED = (*DEBUG, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 AS_SHIPPED = ("-O3", "-Wl,-z,relro,-z,now", "-DAS_SHIPPED")  # as in ffi_build.py

@@ -1,4 +1,4 @@
-"""csrc/session.c and csrc/ring.c through engine.core: opening a session, what a server may say in
+"""csrc/session.c and csrc/io.c through engine.core: opening a session, what a server may say in
 it, and every way it ends. The server says byte by byte what a test wants (tests/peers.py)."""
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from tests.peers import (
     serving,
     text,
 )
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 LIMIT = 1 << 20  # the longest message that engine.core lets a venue send
 SHORT_S = 0.3
@@ -658,7 +660,7 @@ def messages_by_wsproto(data: bytes) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def fuzzed(files: CertificateFiles) -> Iterator[tuple[Engine, Server]]:
+def fuzzed(each_transport: str, files: CertificateFiles) -> Iterator[tuple[Engine, Server]]:
     with serving(files) as server:
         yield engine_for(EngineOptions()), server
 
