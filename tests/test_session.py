@@ -28,6 +28,7 @@ from tests.peers import (
     BINARY,
     CLOSE,
     FIN,
+    PATIENCE_S,
     PING,
     PONG,
     TEXT,
@@ -381,6 +382,32 @@ def test_our_text_arrives_masked_and_whole(wire: Rig) -> None:
     with pytest.raises(NativeError, match="sending to the venue: there is no room left"):
         wire.engine.send_text(bytes(8179))
     assert wire.engine.ready
+
+
+# ---- giving up -----------------------------------------------------------------------------------
+
+
+def test_whoever_waits_to_connect_gives_up_when_told_to(files: CertificateFiles) -> None:
+    engine = engine_for(EngineOptions())
+    with serving(files, silent) as server:
+        timer = threading.Timer(0.1, engine.abort)
+        timer.start()
+        for _ in range(2):  # and does so for ever
+            before = time.monotonic()
+            with pytest.raises(VenueError, match=r"localhost port .* told to stop"):
+                engine.connect(server.address())
+            assert time.monotonic() - before < PATIENCE_S
+        timer.join()
+
+
+def test_whoever_waits_for_a_message_gives_up_when_told_to(wire: Rig) -> None:
+    timer = threading.Timer(0.1, wire.engine.abort)
+    timer.start()
+    before = time.monotonic()
+    wire.engine.poll(10**10)
+    assert time.monotonic() - before < PATIENCE_S
+    assert "told to stop" in wire.end()
+    timer.join()
 
 
 # ---- the session ends ----------------------------------------------------------------------------

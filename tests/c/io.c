@@ -216,7 +216,7 @@ static atomic_int seen;
 static void *post_and_wake(void *unused)
 {
     for (int i = 1; i <= WAKES; i++) {
-        for (volatile int delay = i % 512; delay > 0; delay--) /* falls into every moment of a wait */
+        for (volatile int delay = i % 512; delay > 0; delay--) /* into every moment of a wait */
             ;
         atomic_store_explicit(&posted, i, memory_order_relaxed);
         hp_io_wake(&io);
