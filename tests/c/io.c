@@ -49,6 +49,15 @@ static int32_t await_bytes(int port)
     return n;
 }
 
+static int32_t spin_for_bytes(int port)
+{
+    int32_t n = 0;
+    int64_t end_ns = deadline();
+    while (!hp_io_received(&io, port, &n))
+        require(hp_io_turn(&io) == 0 && hp_now_ns() < end_ns);
+    return n;
+}
+
 static int64_t slept_ns(int64_t timeout_ns)
 {
     int64_t before_ns = hp_now_ns();
@@ -72,20 +81,18 @@ static void bytes_come_in_both_ways(void)
     require(slept_ns(SHORT_NS) >= SHORT_NS); /* nothing is started */
     start(port);
     require(write(peer, "d", 1) == 1);
-    int64_t end_ns = deadline();
-    while (!hp_io_received(&io, port, &n)) /* spinning */
-        require(hp_io_turn(&io) == 0 && hp_now_ns() < end_ns);
-    require(n == 1 && inbox[port][0] == 'd');
+    require(spin_for_bytes(port) == 1 && inbox[port][0] == 'd');
     require(hp_io_send(&io, port, (const uint8_t *)"back", 4, deadline()) == 0);
     char back[8];
     require(read(peer, back, sizeof back) == 4 && !memcmp(back, "back", 4));
     start(port);
     require(close(peer) == 0 && await_bytes(port) == 0);
+    require(slept_ns(SHORT_NS) >= SHORT_NS); /* what has ended and was taken wakes nobody */
     require(hp_io_send(&io, port, (const uint8_t *)"x", 1, deadline()) == -EPIPE);
     require(hp_io_detach(&io, port) == 0);
 }
 
-static void many_ports_do_not_mix(void)
+static void many_ports_do_not_mix(int32_t (*receive)(int port))
 {
     int peers[HP_IO_PORTS], ports[HP_IO_PORTS], refused;
     for (int i = 0; i < HP_IO_PORTS; i++) {
@@ -97,12 +104,12 @@ static void many_ports_do_not_mix(void)
     for (int i = HP_IO_PORTS - 1; i >= 0; i--)
         require(write(peers[i], &(char){(char)('a' + i)}, 1) == 1);
     for (int i = 0; i < HP_IO_PORTS; i++)
-        require(await_bytes(ports[i]) == 1 && inbox[ports[i]][0] == 'a' + i);
+        require(receive(ports[i]) == 1 && inbox[ports[i]][0] == 'a' + i);
     for (int i = 0; i < HP_IO_PORTS; i++)
         require(hp_io_detach(&io, ports[i]) == 0 && close(peers[i]) == 0);
 }
 
-/* A receive is in flight, submitted or not, done or not, when the socket goes. */
+/* A receive is the kernel's or not, done or not, when the socket goes. */
 static void a_port_used_again_hears_nothing_old(void)
 {
     for (int turn = 0; turn < 200; turn++) {
@@ -111,11 +118,11 @@ static void a_port_used_again_hears_nothing_old(void)
         int port = pair(&peer);
         start(port);
         if (turn & 1)
-            require(hp_io_turn(&io) == 0);
+            require(hp_io_wait(&io, 1) == 0);
         if (turn & 2)
             require(write(peer, "old", 3) == 3);
         if (turn & 4)
-            require(hp_io_turn(&io) == 0);
+            require(hp_io_wait(&io, 1) == 0);
         require(hp_io_detach(&io, port) == 0);
         close(peer);
         memset(inbox[port], 0, sizeof inbox[port]);
@@ -259,8 +266,9 @@ static void a_signal_ends_a_wait(void)
     pthread_t thread, self = pthread_self();
     struct sigaction action = {.sa_handler = on_signal};
     require(sigaction(SIGUSR1, &action, NULL) == 0);
-    while (slept_ns(SHORT_NS) < SHORT_NS) /* a late wake */
-        ;
+    slept_ns(SHORT_NS); /* a wake that came late, and what it wrote to the descriptor */
+    slept_ns(SHORT_NS);
+    require(slept_ns(SHORT_NS) >= SHORT_NS);
     require(pthread_create(&thread, NULL, send_signal_soon, &self) == 0);
     require(slept_ns(PATIENCE_NS) < PATIENCE_NS);
     require(pthread_join(thread, NULL) == 0);
@@ -300,7 +308,8 @@ int main(void)
         }
         require(slept_ns(PATIENCE_NS) < PATIENCE_NS);
         bytes_come_in_both_ways();
-        many_ports_do_not_mix();
+        many_ports_do_not_mix(await_bytes);
+        many_ports_do_not_mix(spin_for_bytes);
         a_port_used_again_hears_nothing_old();
         connecting();
         a_peer_that_does_not_read();
