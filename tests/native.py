@@ -120,8 +120,8 @@ def _valgrind_all(folder: Path) -> bool:
     good = True
     for program in programs("c"):
         binary = build("gcc", program, folder, DEBUG)
-        command = ["valgrind", "--quiet", "--leak-check=full", "--error-exitcode=99", str(binary)]
-        clean = subprocess.run(command).returncode == 0
+        command = ["valgrind", "--quiet", "--leak-check=full", "--error-exitcode=99"]
+        clean = subprocess.run([*command, str(binary), "under valgrind"]).returncode == 0
         print(f"{binary.name}: {'clean' if clean else 'failed'} under valgrind", flush=True)
         good &= clean
     return good

@@ -298,9 +298,12 @@ static void a_stranger_cannot_detach_silently(void)
     close(peer);
 }
 
-int main(void)
+/* With an argument without io_uring: valgrind lets no other thread run during io_uring_enter(2). */
+int main(int argc, char **argv)
 {
-    for (int transport = HP_TRANSPORT_URING; transport <= HP_TRANSPORT_SYSCALL; transport++) {
+    (void)argv;
+    int first = argc > 1 ? HP_TRANSPORT_SYSCALL : HP_TRANSPORT_URING;
+    for (int transport = first; transport <= HP_TRANSPORT_SYSCALL; transport++) {
         hp_io_wake(&io); /* before it is open: the first wait ends at once */
         if (hp_io_open(&io, transport, &aborted) < 0) {
             printf("%s\n", io.words);
