@@ -37,7 +37,7 @@ struct hp_engine {
     hp_decision decision;
     hp_handover books;
     atomic_int aborted;
-    hp_ring ring;
+    hp_io io;
     hp_session *session;
     hp_rehearsal *rehearsal; /* dry-run seals here: a sealed record that is not sent would break the
                                 real session's sequence */
@@ -68,7 +68,8 @@ static int config_is_sane(const hp_engine_config *c)
     return c->min_signal_sat >= 0 && c->sweep_inputs_min >= 1 &&
            c->message_bytes_max >= MESSAGE_BYTES_LEAST &&
            c->message_bytes_max <= MESSAGE_BYTES_MOST && c->cooldown_ns <= INT64_MAX &&
-           c->send_timeout_ns > 0 && c->send_timeout_ns <= INT64_MAX / 2;
+           c->send_timeout_ns > 0 && c->send_timeout_ns <= INT64_MAX / 2 &&
+           c->transport <= HP_TRANSPORT_SYSCALL;
 }
 
 static int fill(hp_engine *e)
@@ -115,7 +116,7 @@ void hp_engine_free(hp_engine *e)
         return;
     hp_session_free(e->session);
     hp_rehearsal_free(e->rehearsal);
-    hp_ring_close(&e->ring);
+    hp_io_close(&e->io);
     for (uint32_t i = 0; i < e->n_orders; i++)
         hp_order_free(&e->orders[i]);
     hp_hmac_key_free(e->key);
@@ -196,35 +197,30 @@ static void on_text(void *context, const uint8_t *text, size_t len)
         push(e, HP_EVENT_MESSAGE, text, len, NULL, 0);
 }
 
-/* After anything that used the session: if that ended it, say so once; if something came meanwhile,
- * hp_engine_fd() says so. */
+/* After anything that used the session: if that ended it, say so once. */
 static void notice(hp_engine *e)
 {
-    if (!e->connected)
+    if (!e->connected || hp_session_is_open(e->session))
         return;
-    if (hp_session_is_open(e->session)) {
-        hp_ring_show(&e->ring);
-        return;
-    }
     e->connected = 0;
     e->reason = hp_session_reason(e->session);
     push(e, HP_EVENT_CLOSED, e->reason, strlen(e->reason), NULL, 0);
 }
 
-/* The session, its ring and the rehearsal are made by the thread that will use them. */
+/* The session, its sockets and the rehearsal are made by the thread that will use them. */
 static int make_session(hp_engine *e)
 {
     e->reason = "";
-    int rc = e->ring.is_open ? 0 : hp_ring_open(&e->ring, &e->aborted);
+    int rc = e->io.way ? 0 : hp_io_open(&e->io, e->config.transport, &e->aborted);
     if (rc < 0) {
-        e->reason = e->ring.words;
+        e->reason = e->io.words;
         return rc;
     }
     if (!e->rehearsal)
-        e->rehearsal = hp_rehearsal_new(&e->ring, &rc);
+        e->rehearsal = hp_rehearsal_new(&e->io, &rc);
     if (rc < 0)
         return rc;
-    e->session = hp_session_new(&e->ring, &e->stats, e->config.message_bytes_max,
+    e->session = hp_session_new(&e->io, &e->stats, e->config.message_bytes_max,
                                 e->config.send_timeout_ns, on_text, e);
     return e->session ? 0 : -ENOMEM;
 }
@@ -499,11 +495,6 @@ int hp_engine_next_event(hp_engine *e, hp_event *event, uint8_t *payload, size_t
     return rc < 0 ? rc : hp_events_pop(e->events, event, payload, cap);
 }
 
-int hp_engine_fd(const hp_engine *e)
-{
-    return e->ring.is_open ? e->ring.uring.ring_fd : -HP_ENOT_READY;
-}
-
 int hp_engine_ready(const hp_engine *e)
 {
     return e->session && hp_session_is_open(e->session);
@@ -514,9 +505,9 @@ const char *hp_engine_reason(const hp_engine *e)
     return e->reason;
 }
 
-const char *hp_engine_ring(const hp_engine *e)
+const char *hp_engine_transport(const hp_engine *e)
 {
-    return e->ring.words;
+    return e->io.words;
 }
 
 const char *hp_engine_cipher(hp_engine *e)
@@ -537,6 +528,7 @@ const hp_book *hp_engine_returned_book(hp_engine *e)
 void hp_engine_abort(hp_engine *e)
 {
     atomic_store_explicit(&e->aborted, 1, memory_order_release);
+    hp_io_wake(&e->io);
 }
 
 void hp_engine_kill(hp_engine *e)

@@ -399,6 +399,11 @@ enum hp_stage { /* the stages of a latency report, in the order they happen */
     HP_STAGES
 };
 
+enum hp_transport { /* what carries the bytes */
+    HP_TRANSPORT_URING = 0,
+    HP_TRANSPORT_SYSCALL = 1, /* recv(2), send(2), ppoll(2): where io_uring is forbidden */
+};
+
 typedef struct hp_engine_config {
     int64_t min_signal_sat; /* signals with a smaller net amount are not reported */
     uint64_t cooldown_ns;
@@ -408,6 +413,7 @@ typedef struct hp_engine_config {
     uint32_t remembered; /* outpoints kept for duplicate suppression; a power of two */
     uint32_t message_bytes_max; /* longest message a venue may send */
     uint8_t live;               /* 0: dry-run, everything but the send */
+    uint8_t transport;          /* enum hp_transport */
 } hp_engine_config;
 
 typedef struct hp_venue_address {
@@ -504,12 +510,10 @@ void hp_engine_hold(hp_engine *engine, int held);
 int hp_engine_close(hp_engine *engine);
 /* 1 and the next event, or 0. A payload above `cap` is cut: the event says how much was copied. */
 int hp_engine_next_event(hp_engine *engine, hp_event *event, uint8_t *payload, size_t cap);
-/* Becomes readable when hp_engine_poll() has something to do. */
-int hp_engine_fd(const hp_engine *engine);
 int hp_engine_ready(const hp_engine *engine);
 const char *hp_engine_reason(const hp_engine *engine);
-/* What io_uring offers here and what is used of it, in words. */
-const char *hp_engine_ring(const hp_engine *engine);
+/* What carries the bytes, in words; before the first connection "". */
+const char *hp_engine_transport(const hp_engine *engine);
 const char *hp_engine_cipher(hp_engine *engine);
 
 /* Any thread: another built book, to be used from the next transaction or poll on. Exchanges that

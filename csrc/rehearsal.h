@@ -2,13 +2,13 @@
 #ifndef HP_REHEARSAL_H
 #define HP_REHEARSAL_H
 
-#include "ring.h"
+#include "io.h"
 
 typedef struct hp_rehearsal hp_rehearsal;
 
-/* A TLS session with nobody and, where loopback allows it, a TCP connection to ourselves. `ring`
+/* A TLS session with nobody and, where loopback allows it, a TCP connection to ourselves. `io`
  * must outlive it. NULL on failure with *error set. */
-hp_rehearsal *hp_rehearsal_new(hp_ring *ring, int *error);
+hp_rehearsal *hp_rehearsal_new(hp_io *io, int *error);
 void hp_rehearsal_free(hp_rehearsal *rehearsal);
 
 /* Seal a frame and throw the record away: 0, or -HP_ETLS... */

@@ -1,30 +1,40 @@
-/* io_uring through liburing. */
-#include "ring.h"
+/* io_uring through liburing: receives wait in the kernel, and what came is seen in memory. Where
+ * the owner spins, the few sockets on which most comes are asked with recv(2) instead: that notices
+ * and receives 0.8 us sooner than a completion does, but with nine sockets no sooner any more
+ * (bench/BENCHMARKS.md). */
+#include "io.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
-#define ENTRIES 16
+#define ENTRIES 64 /* more than can be in flight: two for each port, their cancels, the wake */
+#define DIRECT_MOST 4 /* sockets */
 #define CANCEL_WAIT_NS INT64_C(100000000)
-#define SLICE_NS INT64_C(100000000) /* of a wait, between two looks at `aborted` */
 
-/* Best first. COOP_TASKRUN (Linux 5.19) saves interrupts on the hot thread, SINGLE_ISSUER (6.0)
- * a lock. Not DEFER_TASKRUN: what it defers does not wake a thread that sleeps in poll(2) on the
- * ring's descriptor (seen on 6.18), and an order was not sent faster with it. */
+enum op { RECEIVE, WRITABLE, WAKE, CANCEL };
+
+_Static_assert(ENTRIES >= 2 * HP_IO_PORTS + 2 + 1, "every operation has an entry");
+
+/* Best first. DEFER_TASKRUN (Linux 6.1) and COOP_TASKRUN (5.19) spare the hot thread interrupts;
+ * TASKRUN_FLAG says in memory when there is something to be fetched. SINGLE_ISSUER (6.0) saves a
+ * lock. bench/BENCHMARKS.md has their figures. */
 static const struct set_up {
     unsigned flags;
     const char *words;
 } set_ups[] = {
-    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN, "SINGLE_ISSUER, COOP_TASKRUN"},
-    {IORING_SETUP_COOP_TASKRUN, "COOP_TASKRUN"},
+    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+     "SINGLE_ISSUER, DEFER_TASKRUN"},
+    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+     "SINGLE_ISSUER, COOP_TASKRUN"},
+    {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, "COOP_TASKRUN"},
     {0, "plain"},
 };
 
-static const int needed_opcodes[] = {IORING_OP_CONNECT, IORING_OP_SEND, IORING_OP_RECV,
-                                     IORING_OP_ASYNC_CANCEL};
+static const int needed_opcodes[] = {IORING_OP_RECV, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL};
 
-static void explain(hp_ring *ring, int error)
+static void explain(hp_io *io, int error)
 {
     const char *cure =
         error == -EPERM || error == -EACCES
@@ -33,13 +43,14 @@ static void explain(hp_ring *ring, int error)
         : error == -ENOSYS ? "use a Linux kernel >= 5.11 built with CONFIG_IO_URING"
         : error == -ENOMEM ? "raise the locked-memory limit (`ulimit -l`)"
                            : "see `dmesg`";
-    snprintf(ring->words, sizeof ring->words, "io_uring_setup failed (%s): %s", strerror(-error),
-             cure);
+    snprintf(io->words, sizeof io->words,
+             "io_uring_setup failed (%s): %s, or set transport = \"syscall\" in [engine]",
+             strerror(-error), cure);
 }
 
-static int has_opcodes(hp_ring *ring)
+static int has_opcodes(hp_io *io)
 {
-    struct io_uring_probe *probe = io_uring_get_probe_ring(&ring->uring);
+    struct io_uring_probe *probe = io_uring_get_probe_ring(&io->uring);
     int ok = probe != NULL;
     for (size_t i = 0; ok && i < sizeof needed_opcodes / sizeof needed_opcodes[0]; i++)
         ok = io_uring_opcode_supported(probe, needed_opcodes[i]);
@@ -47,192 +58,245 @@ static int has_opcodes(hp_ring *ring)
     return ok;
 }
 
-int hp_ring_open(hp_ring *ring, const atomic_int *aborted)
+static void close_ring(hp_io *io)
 {
-    memset(ring, 0, sizeof *ring);
-    ring->aborted = aborted;
+    io_uring_queue_exit(&io->uring);
+}
+
+static int open_ring(hp_io *io)
+{
     int rc = -EINVAL;
     size_t i = 0;
     for (; i < sizeof set_ups / sizeof set_ups[0] && rc == -EINVAL; i++)
-        rc = io_uring_queue_init(ENTRIES, &ring->uring, set_ups[i].flags);
+        rc = io_uring_queue_init(ENTRIES, &io->uring, set_ups[i].flags);
     if (rc < 0) {
-        explain(ring, rc);
+        explain(io, rc);
         return -HP_ERING;
     }
-    ring->is_open = 1;
-    if (!has_opcodes(ring)) {
-        hp_ring_close(ring);
-        snprintf(ring->words, sizeof ring->words,
-                 "this kernel's io_uring lacks connect, send, recv or cancel: use Linux >= 5.11");
+    if (!has_opcodes(io) || !(io->uring.features & IORING_FEAT_EXT_ARG)) {
+        close_ring(io);
+        snprintf(io->words, sizeof io->words,
+                 "this kernel's io_uring lacks receive, poll, cancel or a wait with a timeout: use "
+                 "Linux >= 5.11, or set transport = \"syscall\" in [engine]");
         return -HP_ERING;
     }
-    snprintf(ring->words, sizeof ring->words, "io_uring (%s)", set_ups[i - 1].words);
+    snprintf(io->words, sizeof io->words, "io_uring (%s)", set_ups[i - 1].words);
     return 0;
 }
 
-void hp_ring_close(hp_ring *ring)
+/* ---- completions ----------------------------------------------------------------------------- */
+
+/* The generation keeps a cancel that comes late from the port's next socket. */
+static uint64_t name_of(const hp_io *io, int port, enum op op)
 {
-    if (ring->is_open)
-        io_uring_queue_exit(&ring->uring);
-    ring->is_open = 0;
+    return (uint64_t)io->ports[port].generation << 32 | (uint64_t)port << 8 | op;
 }
 
-static void reap(hp_ring *ring)
+static hp_io_port *port_of(hp_io *io, const struct io_uring_cqe *cqe)
+{
+    return &io->ports[cqe->user_data >> 8 & 0xff];
+}
+
+/* Of a port that was lost when it was detached nobody takes anything: it is free again. */
+static uint8_t state_after(hp_io *io, const hp_io_port *p)
+{
+    io->untaken += p->fd >= 0;
+    return p->fd >= 0 ? HP_IO_DONE : HP_IO_IDLE;
+}
+
+static void on_completion(hp_io *io, const struct io_uring_cqe *cqe)
+{
+    switch (cqe->user_data & 0xff) {
+    case RECEIVE:
+        port_of(io, cqe)->result = cqe->res;
+        port_of(io, cqe)->receive = state_after(io, port_of(io, cqe));
+        break;
+    case WRITABLE:
+        port_of(io, cqe)->writable = state_after(io, port_of(io, cqe));
+        break;
+    case WAKE:
+        io->wake_armed = 0;
+        hp_io_drain_wakes(io);
+        break;
+    default: /* a cancel: what it cancelled has a completion of its own */
+        break;
+    }
+}
+
+static void reap(hp_io *io)
 {
     struct io_uring_cqe *cqe;
     unsigned head;
     unsigned seen = 0;
-    io_uring_for_each_cqe(&ring->uring, head, cqe) {
-        uint64_t op = cqe->user_data;
-        if (op < HP_RING_OPS) { /* liburing's own timeouts carry another user_data */
-            ring->result[op] = cqe->res;
-            ring->in_flight[op] = 0;
-            ring->done[op] = 1;
-        }
+    io_uring_for_each_cqe(&io->uring, head, cqe) {
+        on_completion(io, cqe);
         seen++;
     }
-    io_uring_cq_advance(&ring->uring, seen);
+    if (seen)
+        io_uring_cq_advance(&io->uring, seen);
 }
 
-/* Submit what is prepared and collect completions, waiting for one up to timeout_ns: 0, 1 when the
- * time was over, or -errno. A signal ends the wait early. */
-static int enter(hp_ring *ring, int64_t timeout_ns)
+/* A full submission queue, an interrupted wait and a full completion queue are no failures. */
+static int entered(hp_io *io, int rc)
 {
-    int rc;
-    if (timeout_ns > 0) {
-        struct io_uring_cqe *cqe = NULL;
-        struct __kernel_timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
-        rc = io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, &ts, NULL);
-    } else {
-        rc = io_uring_submit_and_get_events(&ring->uring);
-    }
-    reap(ring);
-    if (rc == -ETIME)
-        return 1;
-    return rc < 0 && rc != -EINTR && rc != -EAGAIN ? rc : 0;
+    reap(io);
+    return rc < 0 && rc != -ETIME && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY ? rc : 0;
 }
 
-/* One slice of a wait that goes on until the deadline: as enter(), or -HP_ETIME_OUT, -ECANCELED. */
-static int enter_slice(hp_ring *ring, int64_t deadline_ns)
+/* Submit what is prepared and wait for a completion: 0 or -errno. */
+static int enter(hp_io *io, int64_t timeout_ns)
 {
-    int64_t left_ns = deadline_ns - hp_now_ns();
-    if (left_ns <= 0)
-        return -HP_ETIME_OUT;
-    int rc = enter(ring, left_ns < SLICE_NS ? left_ns : SLICE_NS);
-    return rc >= 0 && atomic_load_explicit(ring->aborted, memory_order_acquire) ? -ECANCELED : rc;
+    struct io_uring_cqe *cqe = NULL;
+    struct __kernel_timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    return entered(io, io_uring_submit_and_wait_timeout(&io->uring, &cqe, 1, &ts, NULL));
 }
 
-static struct io_uring_sqe *prepare(hp_ring *ring, enum hp_ring_op op)
+/* ---- operations ------------------------------------------------------------------------------ */
+
+static struct io_uring_sqe *prepare(hp_io *io)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-    if (sqe) {
-        ring->in_flight[op] = 1;
-        ring->done[op] = 0;
-    }
-    return sqe;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&io->uring);
+    if (sqe)
+        return sqe;
+    io_uring_submit(&io->uring);
+    return io_uring_get_sqe(&io->uring);
 }
 
-/* No deadline: going on while the kernel may still use our memory, or taking a late completion for
- * that of the next operation, is worse than waiting; and a socket's operations can always be
- * cancelled. */
-static void cancel(hp_ring *ring, enum hp_ring_op op)
+/* Receives that were started become the kernel's: 0 or -EBUSY. */
+static int queue_receives(hp_io *io)
 {
-    struct io_uring_sqe *sqe = prepare(ring, HP_RING_CANCEL);
-    if (sqe) {
-        io_uring_prep_cancel64(sqe, op, 0);
-        sqe->user_data = HP_RING_CANCEL;
-    }
-    while (ring->in_flight[op] || ring->in_flight[HP_RING_CANCEL])
-        if (enter(ring, CANCEL_WAIT_NS) < 0)
-            return;
-}
-
-/* Wait for one operation; others that complete meanwhile keep their results. */
-static int finish(hp_ring *ring, enum hp_ring_op op, int64_t deadline_ns)
-{
-    int rc = enter(ring, 0); /* a send is mostly done at once */
-    while (rc >= 0 && !ring->done[op])
-        rc = enter_slice(ring, deadline_ns);
-    if (rc < 0) {
-        cancel(ring, op);
-        return rc;
-    }
-    ring->done[op] = 0;
-    return ring->result[op];
-}
-
-int hp_ring_connect(hp_ring *ring, int fd, const struct sockaddr *to, socklen_t len,
-                    int64_t deadline_ns)
-{
-    struct io_uring_sqe *sqe = prepare(ring, HP_RING_CONNECT);
-    if (!sqe)
-        return -EBUSY;
-    io_uring_prep_connect(sqe, fd, to, len);
-    sqe->user_data = HP_RING_CONNECT;
-    return finish(ring, HP_RING_CONNECT, deadline_ns);
-}
-
-int hp_ring_send(hp_ring *ring, int fd, const uint8_t *data, size_t len, int64_t deadline_ns)
-{
-    while (len > 0) {
-        struct io_uring_sqe *sqe = prepare(ring, HP_RING_SEND);
+    for (int i = 0; i < HP_IO_PORTS; i++) {
+        hp_io_port *p = &io->ports[i];
+        if (p->receive != HP_IO_STARTED)
+            continue;
+        struct io_uring_sqe *sqe = prepare(io);
         if (!sqe)
             return -EBUSY;
-        io_uring_prep_send(sqe, fd, data, len, MSG_NOSIGNAL);
-        sqe->user_data = HP_RING_SEND;
-        int sent = finish(ring, HP_RING_SEND, deadline_ns);
-        if (sent < 0)
-            return sent;
-        data += sent;
-        len -= (size_t)sent;
+        io_uring_prep_recv(sqe, p->fd, p->into, p->cap, 0);
+        sqe->user_data = name_of(io, i, RECEIVE);
+        p->receive = HP_IO_QUEUED;
     }
     return 0;
 }
 
-int hp_ring_start_recv(hp_ring *ring, int fd, uint8_t *into, size_t cap)
+static int received(hp_io *io, int port, int32_t *n)
 {
-    struct io_uring_sqe *sqe = prepare(ring, HP_RING_RECV);
-    if (!sqe)
-        return -EBUSY;
-    io_uring_prep_recv(sqe, fd, into, cap, 0);
-    sqe->user_data = HP_RING_RECV;
-    int rc = enter(ring, 0);
-    return rc < 0 ? rc : 0;
+    hp_io_port *p = &io->ports[port];
+    if (p->receive == HP_IO_STARTED)
+        return hp_io_receive_now(p, n);
+    if (p->receive != HP_IO_DONE)
+        return 0;
+    io->untaken--;
+    p->receive = HP_IO_IDLE;
+    *n = p->result;
+    if (p->result != -EAGAIN && p->result != -EINTR)
+        return 1;
+    p->receive = HP_IO_STARTED;
+    return hp_io_receive_now(p, n);
 }
 
-int hp_ring_received(hp_ring *ring, int64_t timeout_ns, int32_t *result)
+static int start_writable(hp_io *io, int port)
 {
-    if (!ring->done[HP_RING_RECV]) {
-        int64_t deadline_ns = hp_now_ns() + timeout_ns;
-        int rc = timeout_ns > 0 ? enter_slice(ring, deadline_ns) : enter(ring, 0);
-        while (rc == 1 && !ring->done[HP_RING_RECV])
-            rc = enter_slice(ring, deadline_ns);
-        if (rc < 0 && rc != -HP_ETIME_OUT)
-            return rc;
-    }
-    if (!ring->done[HP_RING_RECV])
+    struct io_uring_sqe *sqe = prepare(io);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_poll_add(sqe, io->ports[port].fd, POLLOUT);
+    sqe->user_data = name_of(io, port, WRITABLE);
+    io->ports[port].writable = HP_IO_QUEUED;
+    return 0;
+}
+
+static int writable(hp_io *io, int port)
+{
+    hp_io_port *p = &io->ports[port];
+    if (p->writable != HP_IO_DONE)
         return 0;
-    ring->done[HP_RING_RECV] = 0;
-    *result = ring->result[HP_RING_RECV];
+    p->writable = HP_IO_IDLE;
+    io->untaken--;
     return 1;
 }
 
-void hp_ring_show(hp_ring *ring)
+static int cancel_one(hp_io *io, int port, enum op op)
 {
-    if (!ring->done[HP_RING_RECV] || ring->in_flight[HP_RING_NOP])
-        return;
-    struct io_uring_sqe *sqe = prepare(ring, HP_RING_NOP);
+    struct io_uring_sqe *sqe = prepare(io);
     if (!sqe)
-        return;
-    io_uring_prep_nop(sqe);
-    sqe->user_data = HP_RING_NOP;
-    io_uring_submit(&ring->uring);
+        return -EBUSY;
+    io_uring_prep_cancel64(sqe, name_of(io, port, op), 0);
+    sqe->user_data = CANCEL;
+    return 0;
 }
 
-int hp_ring_cancel_recv(hp_ring *ring)
+/* No deadline: going on while the kernel may still use our memory is worse than waiting, and a
+ * socket's operations can always be cancelled. */
+static int cancel(hp_io *io, int port)
 {
-    if (ring->in_flight[HP_RING_RECV])
-        cancel(ring, HP_RING_RECV);
-    ring->done[HP_RING_RECV] = 0;
-    return ring->in_flight[HP_RING_RECV] ? -EBUSY : 0;
+    hp_io_port *p = &io->ports[port];
+    int rc = 0;
+    while (rc == 0 && (p->receive == HP_IO_QUEUED || p->writable == HP_IO_QUEUED)) {
+        if (p->receive == HP_IO_QUEUED)
+            rc = cancel_one(io, port, RECEIVE);
+        if (rc == 0 && p->writable == HP_IO_QUEUED)
+            rc = cancel_one(io, port, WRITABLE);
+        if (rc == 0)
+            rc = enter(io, CANCEL_WAIT_NS);
+    }
+    if (rc < 0)
+        return -EBUSY;
+    io->untaken -= (uint32_t)((p->receive == HP_IO_DONE) + (p->writable == HP_IO_DONE));
+    p->receive = p->writable = HP_IO_IDLE;
+    return 0;
 }
+
+/* ---- turns and sleep ------------------------------------------------------------------------- */
+
+static int many_are_started(const hp_io *io)
+{
+    int started = 0;
+    for (int i = 0; i < HP_IO_PORTS; i++)
+        started += io->ports[i].receive == HP_IO_STARTED;
+    return started > DIRECT_MOST;
+}
+
+/* Only memory is read when there is nothing to do. */
+static int turn(hp_io *io)
+{
+    int rc = many_are_started(io) ? queue_receives(io) : 0;
+    unsigned flags = IO_URING_READ_ONCE(*io->uring.sq.kflags);
+    if (io_uring_sq_ready(&io->uring) || flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
+        rc = io_uring_submit_and_get_events(&io->uring);
+    return entered(io, rc);
+}
+
+static int arm_wake(hp_io *io)
+{
+    if (io->wake_armed)
+        return 0;
+    struct io_uring_sqe *sqe = prepare(io);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_poll_add(sqe, io->wake_fd, POLLIN);
+    sqe->user_data = WAKE;
+    io->wake_armed = 1;
+    return 0;
+}
+
+static int wait_for_any(hp_io *io, int64_t timeout_ns)
+{
+    int rc = arm_wake(io);
+    if (rc == 0)
+        rc = queue_receives(io);
+    if (rc < 0)
+        return rc;
+    return io->untaken ? turn(io) : enter(io, timeout_ns);
+}
+
+const hp_io_way hp_io_uring = {
+    .open = open_ring,
+    .close = close_ring,
+    .received = received,
+    .start_writable = start_writable,
+    .writable = writable,
+    .cancel = cancel,
+    .turn = turn,
+    .wait = wait_for_any,
+};

@@ -16,8 +16,10 @@
 #define MASK_POOL 4096
 #define DEAD_LINK_MS 10000
 #define CLOSE_WAIT_NS INT64_C(500000000)
-#define ROUNDS_PER_POLL 16 /* receives: a flooding venue may not keep us from the feed */
+#define ROUNDS_MOST 16 /* receives in a row: a flooding venue may not keep us from the feed */
 #define REASON_BYTES 512
+#define PEER_BYTES 136 /* 120 of the host's, which may have 253 */
+#define PATH_BYTES 61
 
 enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_NORMAL = 1000,
@@ -27,11 +29,13 @@ enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_TOO_BIG = 1009,
 };
 
+enum step { CLOSED = 0, CONNECTING, SHAKING, UPGRADING, OPEN };
+
 _Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits");
 _Static_assert(REASON_BYTES >= 128 + HP_WS_CONTROL_MAX, "a Close frame's reason fits behind ours");
 
 struct hp_session {
-    hp_ring *ring;
+    hp_io *io;
     hp_stats *stats;
     hp_tls *tls;
     hp_on_text on_text;
@@ -43,21 +47,28 @@ struct hp_session {
     size_t plaintext_len;
     size_t message_len;
     uint32_t message_bytes_max;
-    int fd;
-    uint8_t open;
-    uint8_t in_message; /* a fragmented message has begun */
+    int64_t deadline_ns; /* of the opening */
+    int port;            /* of `io`, or -1 */
+    int status;          /* HTTP's, in the answer to the upgrade; 0 before */
+    uint8_t step;        /* enum step */
+    uint8_t parting;     /* last words: they do not wait for room */
+    uint8_t in_message;  /* a fragmented message has begun */
     uint8_t close_sent;
     uint8_t ping_waits; /* for its Pong */
     uint8_t ping_len;
     uint8_t ping[HP_WS_CONTROL_MAX];
+    uint8_t key[16]; /* Sec-WebSocket-Key */
     size_t mask_at;
     uint8_t masks[MASK_POOL];
-    uint8_t frame[HP_FRAME_BYTES_MAX];
+    size_t request_len;
+    uint8_t frame[HP_FRAME_BYTES_MAX]; /* the upgrade request, until it is sent */
     uint8_t received[RECV_BYTES];
+    char peer[PEER_BYTES]; /* "localhost port 443" */
+    char path[PATH_BYTES];
     char reason[REASON_BYTES];
 };
 
-hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_bytes_max,
+hp_session *hp_session_new(hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
                            uint64_t send_timeout_ns, hp_on_text on_text, void *context)
 {
     hp_session *s = calloc(1, sizeof *s);
@@ -66,13 +77,13 @@ hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_byte
     s->plaintext_cap = (size_t)message_bytes_max + HP_WS_HEADER_MAX + PLAINTEXT_SLACK;
     s->plaintext = malloc(s->plaintext_cap);
     s->message = malloc(message_bytes_max);
-    s->ring = ring;
+    s->io = io;
     s->stats = stats;
     s->message_bytes_max = message_bytes_max;
     s->send_timeout_ns = (int64_t)send_timeout_ns;
     s->on_text = on_text;
     s->context = context;
-    s->fd = -1;
+    s->port = -1;
     s->mask_at = MASK_POOL;
     if (!s->plaintext || !s->message) {
         hp_session_free(s);
@@ -81,17 +92,12 @@ hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_byte
     return s;
 }
 
-/* Give up the connection at once; the reason stays. 0, or what hp_ring_cancel_recv() says. */
+/* Give up the connection at once; the reason stays. 0, or what hp_io_detach() says. */
 static int drop(hp_session *s)
 {
-    int rc = 0;
-    s->open = 0;
-    if (s->fd >= 0) {
-        shutdown(s->fd, SHUT_RDWR); /* completes a pending recv */
-        rc = hp_ring_cancel_recv(s->ring);
-        close(s->fd);
-    }
-    s->fd = -1;
+    int rc = s->port >= 0 ? hp_io_detach(s->io, s->port) : 0;
+    s->step = CLOSED;
+    s->port = -1;
     hp_tls_free(s->tls);
     s->tls = NULL;
     return rc;
@@ -123,7 +129,8 @@ static int send_ciphertext(hp_session *s)
     int len = hp_tls_output(s->tls, &data);
     if (len <= 0)
         return 0;
-    int rc = hp_ring_send(s->ring, s->fd, data, (size_t)len, hp_now_ns() + s->send_timeout_ns);
+    int64_t deadline_ns = s->parting ? 0 : hp_now_ns() + s->send_timeout_ns;
+    int rc = hp_io_send(s->io, s->port, data, (size_t)len, deadline_ns);
     if (rc < 0)
         return rc;
     hp_tls_sent(s->tls, (size_t)len);
@@ -193,25 +200,30 @@ static int send_close(hp_session *s, enum close_code code)
 
 /* ---- bytes in ------------------------------------------------------------------------------- */
 
+static int start_recv(hp_session *s)
+{
+    return hp_io_start_recv(s->io, s->port, s->received, sizeof s->received);
+}
+
 /* Ciphertext into TLS: 1 something came, 0 nothing yet, or an error. */
-static int receive(hp_session *s, int64_t timeout_ns)
+static int receive(hp_session *s)
 {
     int32_t n;
-    int rc = hp_ring_received(s->ring, timeout_ns, &n);
-    if (rc <= 0)
-        return rc;
+    if (!hp_io_received(s->io, s->port, &n))
+        return 0;
     if (n <= 0)
         return n == 0 ? -HP_ECONN_CLOSED : n;
     s->stats->bytes_received += (uint64_t)n;
-    rc = hp_tls_input(s->tls, s->received, (size_t)n);
+    int rc = hp_tls_input(s->tls, s->received, (size_t)n);
     if (rc < 0)
         return rc;
-    rc = hp_ring_start_recv(s->ring, s->fd, s->received, sizeof s->received);
+    rc = start_recv(s);
     return rc < 0 ? rc : 1;
 }
 
 static int broken(hp_session *s, int rc, enum close_code code, const char *what)
 {
+    s->parting = 1;
     send_close(s, code); /* may fail; what the peer did stays the reason */
     return fail(s, rc, what);
 }
@@ -237,6 +249,7 @@ static void put_words(char *out, const uint8_t *words, size_t len)
 /* close_notify (RFC 8446 6.1), so that the peer can tell our leaving from a cut, and go. */
 static void leave(hp_session *s)
 {
+    s->parting = 1;
     if (s->tls) {
         hp_tls_close(s->tls);
         send_ciphertext(s);
@@ -251,6 +264,7 @@ static int closed_by_peer(hp_session *s, const hp_ws_frame *f)
     size_t words = f->payload_len > 2 ? f->payload_len - 2 : 0;
     if (f->payload_len == 1 || !is_close_code(code) || !hp_utf8_valid(f->payload + 2, words))
         return broken(s, -HP_EWS_PROTOCOL, CLOSE_PROTOCOL, "a malformed Close frame");
+    s->parting = 1;
     if (!s->close_sent)
         send_close(s, (enum close_code)code);
     leave(s);
@@ -360,12 +374,10 @@ static int answer(hp_session *s)
     return send_frame(s, HP_WS_PONG, s->ping, s->ping_len);
 }
 
-int hp_session_poll(hp_session *s, int64_t timeout_ns)
+static int read_and_answer(hp_session *s)
 {
-    if (!s->open)
-        return -HP_ENOT_READY;
-    for (int round = 0; round < ROUNDS_PER_POLL; round++) {
-        int rc = receive(s, round == 0 ? timeout_ns : 0);
+    for (int round = 0; round < ROUNDS_MOST; round++) {
+        int rc = receive(s);
         if (rc == 0)
             break;
         rc = rc > 0 ? drain(s) : fail(s, rc, "reading from the venue");
@@ -375,7 +387,7 @@ int hp_session_poll(hp_session *s, int64_t timeout_ns)
     return answer(s);
 }
 
-/* ---- opening and closing -------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 /* A peer that vanished without a word is noticed within some DEAD_LINK_MS, idle or not. */
 static void set_options(int fd)
@@ -393,149 +405,251 @@ static void set_options(int fd)
         setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
 }
 
-static int open_socket(hp_session *s, const hp_venue_address *venue, int64_t deadline_ns)
+static int start_connect(hp_session *s, const hp_venue_address *venue)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(venue->port)};
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(venue->port)};
     int is_v4 = inet_pton(AF_INET, venue->ip, &v4.sin_addr) == 1;
     if (!is_v4 && inet_pton(AF_INET6, venue->ip, &v6.sin6_addr) != 1)
         return -EINVAL;
-    s->fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (s->fd < 0)
+    int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
         return -errno;
-    set_options(s->fd);
-    return is_v4 ? hp_ring_connect(s->ring, s->fd, (struct sockaddr *)&v4, sizeof v4, deadline_ns)
-                 : hp_ring_connect(s->ring, s->fd, (struct sockaddr *)&v6, sizeof v6, deadline_ns);
-}
-
-/* Wait for more ciphertext until the deadline: 0, or an error. */
-static int await(hp_session *s, int64_t deadline_ns)
-{
-    int rc = 0;
-    while (rc == 0) { /* a signal ends a receive early */
-        int64_t left_ns = deadline_ns - hp_now_ns();
-        rc = left_ns > 0 ? receive(s, left_ns) : -HP_ETIME_OUT;
+    set_options(fd);
+    s->port = hp_io_attach(s->io, fd);
+    if (s->port < 0) {
+        close(fd);
+        return s->port;
     }
-    return rc < 0 ? rc : 0;
+    return is_v4 ? hp_io_start_connect(s->io, s->port, (struct sockaddr *)&v4, sizeof v4)
+                 : hp_io_start_connect(s->io, s->port, (struct sockaddr *)&v6, sizeof v6);
 }
 
-static int shake_tls(hp_session *s, int64_t deadline_ns)
+static int write_request(hp_session *s, const hp_venue_address *venue)
 {
-    int rc;
-    do {
-        rc = hp_tls_handshake(s->tls);
-        int io = send_ciphertext(s); /* an alert must leave even when the handshake failed */
-        if (rc == 0 && io == 0)
-            io = await(s, deadline_ns);
-        if (rc >= 0 && io < 0)
-            return io;
-    } while (rc == 0);
-    return rc;
-}
-
-static int upgrade(hp_session *s, const hp_venue_address *venue, int64_t deadline_ns, int *status)
-{
-    uint8_t key[16];
-    if (getrandom(key, sizeof key, 0) != sizeof key)
-        return -EAGAIN;
     char host[300];
     const char *form = strchr(venue->host, ':') ? "[%s]:%u" : "%s:%u";
     snprintf(host, sizeof host, form, venue->host, venue->port);
-    int len = hp_ws_request((char *)s->frame, sizeof s->frame, host, venue->path, key);
-    if (len < 0)
-        return len;
-    int rc = hp_tls_seal(s->tls, s->frame, (size_t)len);
-    if (rc < 0 || (rc = send_ciphertext(s)) < 0)
-        return rc;
-    for (;;) {
-        int n = read_plaintext(s);
-        if (n < 0)
-            return n;
+    if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key)
+        return -EAGAIN;
+    int len = hp_ws_request((char *)s->frame, sizeof s->frame, host, venue->path, s->key);
+    s->request_len = len < 0 ? 0 : (size_t)len;
+    return len < 0 ? len : 0;
+}
+
+/* One step of TLS with what has come: 1 done, 0 more is needed, or an error. */
+static int shake(hp_session *s)
+{
+    int rc = hp_tls_handshake(s->tls);
+    int sent = send_ciphertext(s); /* an alert must leave even when the handshake failed */
+    return rc >= 0 && sent < 0 ? sent : rc;
+}
+
+static int ask_for_upgrade(hp_session *s)
+{
+    int rc = hp_tls_seal(s->tls, s->frame, s->request_len);
+    return rc < 0 ? rc : send_ciphertext(s);
+}
+
+/* 1 upgraded, 0 more is needed, or an error. */
+static int hear_answer(hp_session *s)
+{
+    int n;
+    while ((n = read_plaintext(s)) > 0) {
         s->plaintext_len += (size_t)n;
-        int used = hp_ws_response(s->plaintext, s->plaintext_len, key, status);
+        int used = hp_ws_response(s->plaintext, s->plaintext_len, s->key, &s->status);
         if (used < 0)
             return used;
         if (used > 0) {
             s->plaintext_len -= (size_t)used;
             memmove(s->plaintext, s->plaintext + used, s->plaintext_len);
-            return 0;
+            return 1;
         }
-        if (n == 0 && (rc = await(s, deadline_ns)) < 0)
-            return rc;
     }
+    return n;
 }
 
-/* Everything up to the open session; what happened last is in `what`. */
-static int open_session(hp_session *s, const hp_venue_address *venue, char *what, size_t cap)
+/* As far as what has come allows: 1 upgraded, 0 more is needed, or an error. */
+static int advance(hp_session *s)
 {
-    int64_t deadline_ns = hp_now_ns() + (int64_t)venue->timeout_ns;
-    snprintf(what, cap, "connecting to %.120s port %u", venue->host, venue->port);
-    int rc = open_socket(s, venue, deadline_ns);
-    if (rc < 0)
-        return rc;
-    s->tls = hp_tls_new(venue->host, venue->ca_file, &rc);
-    if (!s->tls) {
-        if (rc == -HP_ETLS_CA)
-            snprintf(what, cap, "%.200s", venue->ca_file ? venue->ca_file : "the trust store");
-        return rc;
+    if (s->step == SHAKING) {
+        int rc = shake(s);
+        if (rc <= 0)
+            return rc;
+        s->step = UPGRADING;
+        rc = ask_for_upgrade(s);
+        if (rc < 0)
+            return rc;
     }
-    snprintf(what, cap, "TLS with %.120s port %u", venue->host, venue->port);
-    rc = hp_ring_start_recv(s->ring, s->fd, s->received, sizeof s->received);
-    if (rc < 0 || (rc = shake_tls(s, deadline_ns)) < 0)
-        return rc;
-    int status = 0;
-    rc = upgrade(s, venue, deadline_ns, &status);
-    int n = snprintf(what, cap, "WebSocket upgrade of %.120s port %u, path %.60s", venue->host,
-                     venue->port, venue->path);
-    if (status)
-        snprintf(what + n, cap - (size_t)n, " (HTTP status %d)", status);
+    return hear_answer(s);
+}
+
+static int open_further(hp_session *s)
+{
+    int rc = 0;
+    if (s->step == CONNECTING) {
+        rc = hp_io_connected(s->io, s->port);
+        if (rc <= 0)
+            return rc;
+        s->step = SHAKING;
+        rc = start_recv(s);
+        if (rc == 0)
+            rc = advance(s);
+    }
+    for (int round = 0; rc == 0 && round < ROUNDS_MOST; round++) {
+        rc = receive(s);
+        if (rc <= 0)
+            return rc;
+        rc = advance(s);
+    }
     return rc;
 }
 
-int hp_session_connect(hp_session *s, const hp_venue_address *venue)
+static int fail_to_open(hp_session *s, int rc)
 {
+    char what[256];
+    if (s->step == UPGRADING) {
+        int n = snprintf(what, sizeof what, "WebSocket upgrade of %s, path %s", s->peer, s->path);
+        if (s->status)
+            snprintf(what + n, sizeof what - (size_t)n, " (HTTP status %d)", s->status);
+    } else {
+        snprintf(what, sizeof what, "%s %s", s->step == SHAKING ? "TLS with" : "connecting to",
+                 s->peer);
+    }
+    return fail(s, rc, what);
+}
+
+static int begin(hp_session *s, const hp_venue_address *venue)
+{
+    int rc;
+    s->step = CONNECTING;
+    s->tls = hp_tls_new(venue->host, venue->ca_file, &rc);
+    if (!s->tls)
+        return rc;
+    s->step = UPGRADING; /* what a failure now is about */
+    rc = write_request(s, venue);
+    if (rc < 0)
+        return rc;
+    s->step = CONNECTING;
+    return start_connect(s, venue);
+}
+
+int hp_session_start(hp_session *s, const hp_venue_address *venue)
+{
+    s->deadline_ns = hp_now_ns() + (int64_t)venue->timeout_ns;
     s->plaintext_len = 0;
+    s->status = 0;
+    s->parting = 0;
     s->in_message = 0;
     s->close_sent = 0;
     s->ping_waits = 0;
     s->reason[0] = '\0';
-    char what[256];
-    int rc = open_session(s, venue, what, sizeof what);
-    if (rc < 0)
+    snprintf(s->peer, sizeof s->peer, "%.120s port %u", venue->host, venue->port);
+    snprintf(s->path, sizeof s->path, "%s", venue->path);
+    int rc = begin(s, venue);
+    if (rc == -HP_ETLS_CA) {
+        char what[256];
+        snprintf(what, sizeof what, "%.200s", venue->ca_file ? venue->ca_file : "the trust store");
         return fail(s, rc, what);
-    s->open = 1;
-    rc = parse_frames(s); /* what came behind the answer */
+    }
+    return rc < 0 ? fail_to_open(s, rc) : 0;
+}
+
+static int on_open(hp_session *s)
+{
+    s->step = OPEN;
+    int rc = parse_frames(s); /* what came behind the answer */
     if (rc == 0)
         rc = drain(s);
     return rc < 0 ? rc : answer(s);
 }
 
+int hp_session_work(hp_session *s)
+{
+    if (s->step == CLOSED)
+        return -HP_ENOT_READY;
+    if (s->step == OPEN)
+        return read_and_answer(s);
+    int rc = open_further(s);
+    if (rc == 0 && hp_now_ns() >= s->deadline_ns)
+        rc = -HP_ETIME_OUT;
+    if (rc < 0)
+        return fail_to_open(s, rc);
+    return rc > 0 ? on_open(s) : 0;
+}
+
+int64_t hp_session_next_ns(const hp_session *s)
+{
+    return hp_session_is_opening(s) ? s->deadline_ns : INT64_MAX;
+}
+
+int hp_session_is_opening(const hp_session *s)
+{
+    return s->step != CLOSED && s->step != OPEN;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+static int is_aborted(const hp_session *s)
+{
+    return atomic_load_explicit(s->io->aborted, memory_order_acquire);
+}
+
+/* hp_io_wait(), or -ECANCELED when we are told to stop. Who tells us wakes us, too. */
+static int await(hp_session *s, int64_t timeout_ns)
+{
+    int rc = is_aborted(s) ? 0 : hp_io_wait(s->io, timeout_ns);
+    return rc == 0 && is_aborted(s) ? -ECANCELED : rc;
+}
+
+int hp_session_connect(hp_session *s, const hp_venue_address *venue)
+{
+    int rc = hp_session_start(s, venue);
+    while (rc == 0 && hp_session_is_opening(s)) {
+        rc = await(s, s->deadline_ns - hp_now_ns());
+        rc = rc < 0 ? fail_to_open(s, rc) : hp_session_work(s);
+    }
+    return rc;
+}
+
+int hp_session_poll(hp_session *s, int64_t timeout_ns)
+{
+    uint64_t before = s->stats->bytes_received;
+    int rc = hp_io_turn(s->io);
+    if (rc == 0)
+        rc = hp_session_work(s);
+    if (rc < 0 || timeout_ns <= 0 || s->stats->bytes_received != before)
+        return rc;
+    rc = await(s, timeout_ns);
+    return rc < 0 ? fail(s, rc, "reading from the venue") : hp_session_work(s);
+}
+
 int hp_session_is_open(const hp_session *s)
 {
-    return s->open;
+    return s->step == OPEN;
 }
 
 int hp_session_send_text(hp_session *s, const uint8_t *text, size_t len)
 {
-    return s->open ? send_frame(s, HP_WS_TEXT, text, len) : -HP_ENOT_READY;
+    return s->step == OPEN ? send_frame(s, HP_WS_TEXT, text, len) : -HP_ENOT_READY;
 }
 
 void hp_session_touch(hp_session *s)
 {
     struct tcp_info info;
     socklen_t len = sizeof info;
-    getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+    getsockopt(hp_io_fd(s->io, s->port), IPPROTO_TCP, TCP_INFO, &info, &len);
     if (s->tls)
         hp_tls_touch(s->tls);
 }
 
 void hp_session_close(hp_session *s)
 {
-    if (!s->open)
+    if (s->step == CLOSED)
         return;
     int64_t deadline_ns = hp_now_ns() + CLOSE_WAIT_NS;
-    if (send_close(s, CLOSE_NORMAL) == 0)
-        while (s->open && hp_now_ns() < deadline_ns)
+    if (s->step == OPEN && send_close(s, CLOSE_NORMAL) == 0)
+        while (s->step == OPEN && hp_now_ns() < deadline_ns)
             hp_session_poll(s, deadline_ns - hp_now_ns());
     leave(s);
     snprintf(s->reason, sizeof s->reason, "we closed the connection");

@@ -1,8 +1,8 @@
-/* One venue connection: TCP through the ring, TLS over memory, WebSocket frames. */
+/* One venue connection: TCP through io.h, TLS over memory, WebSocket frames. */
 #ifndef HP_SESSION_H
 #define HP_SESSION_H
 
-#include "ring.h"
+#include "io.h"
 
 #define HP_FRAME_BYTES_MAX 8192 /* the longest text we send, with its header */
 
@@ -11,23 +11,33 @@ typedef void (*hp_on_text)(void *context, const uint8_t *text, size_t len);
 
 typedef struct hp_session hp_session;
 
-/* NULL when memory is short. `ring`, `stats` and `context` must outlive the session. */
-hp_session *hp_session_new(hp_ring *ring, hp_stats *stats, uint32_t message_bytes_max,
+/* NULL when memory is short. `io`, `stats` and `context` must outlive the session. */
+hp_session *hp_session_new(hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
                            uint64_t send_timeout_ns, hp_on_text on_text, void *context);
 void hp_session_free(hp_session *session);
 
-/* Connect, TLS, upgrade: 0 when open, else the error with hp_session_reason(). Close first what is
- * open. */
-int hp_session_connect(hp_session *session, const hp_venue_address *venue);
+/* Begin to open: connect, TLS, upgrade; the work is hp_session_work()'s. Nothing of `venue` is
+ * needed any longer. 0, or the error with hp_session_reason(). Close first what is open. */
+int hp_session_start(hp_session *session, const hp_venue_address *venue);
+/* Everything that can be done without waiting, but not much of a flood at once: open further; read,
+ * answer, deliver. 0, or the error that closed the session, with hp_session_reason(); at once
+ * -HP_ENOT_READY when it is closed. Call it after every hp_io_turn() and hp_io_wait(). */
+int hp_session_work(hp_session *session);
+/* When to work at the latest, though nothing came: the opening's time limit, else INT64_MAX. */
+int64_t hp_session_next_ns(const hp_session *session);
+int hp_session_is_opening(const hp_session *session);
 int hp_session_is_open(const hp_session *session);
-/* Read, answer, deliver; wait up to timeout_ns for something. An error has closed the session. */
+
+/* hp_session_start() and what follows, waiting: 0 when open. */
+int hp_session_connect(hp_session *session, const hp_venue_address *venue);
+/* hp_io_turn() and hp_session_work(); when nothing comes, wait up to timeout_ns for something. */
 int hp_session_poll(hp_session *session, int64_t timeout_ns);
 /* Frame, seal and send a text message: 0, or the error that closed the session. */
 int hp_session_send_text(hp_session *session, const uint8_t *text, size_t len);
 /* Touch what a send will need of the kernel's connection and of TLS, so that it stays in the
  * caches. */
 void hp_session_touch(hp_session *session);
-/* Close frame, wait shortly for the peer's, close_notify. */
+/* Close frame, wait up to half a second for the peer's, close_notify. An opening is given up. */
 void hp_session_close(hp_session *session);
 
 /* The same as hp_session_send_text() in three steps, so that each can be timed and so that dry-run

@@ -44,6 +44,7 @@ UNKNOWN = "unknown"
 _MESSAGE_BYTES_MAX = 1 << 20
 _SEND_TIMEOUT_NS = 1_000_000_000
 _PAYLOAD_BYTES = 4 << 20  # the C side's longest event
+_TRANSPORTS = {"io_uring": lib.HP_TRANSPORT_URING, "syscall": lib.HP_TRANSPORT_SYSCALL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class EngineOptions:
     max_orders: int = 0
     cooldown_ns: int = 0
     remembered: int = 1 << 21  # outpoints, 34 MB: days of every signal there is, months of whales
+    transport: str = "io_uring"  # or "syscall", where that is forbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ class Engine:
                 "remembered": self.options.remembered,
                 "message_bytes_max": _MESSAGE_BYTES_MAX,
                 "live": self.options.live,
+                "transport": _TRANSPORTS[self.options.transport],
             },
         )
         error = ffi.new("int *")
@@ -380,18 +383,13 @@ class Engine:
         """A session is open."""
         return bool(lib.hp_engine_ready(self._handle))
 
-    def fileno(self) -> int:
-        """Readable when poll() has something to do; NativeError before connect()."""
-        return check(lib.hp_engine_fd(self._handle))
-
     def reason(self) -> str:
         return text(lib.hp_engine_reason(self._handle))
 
     def transport(self) -> str:
-        """io_uring's features in use, TLS version and cipher."""
-        return (
-            f"{text(lib.hp_engine_ring(self._handle))}, {text(lib.hp_engine_cipher(self._handle))}"
-        )
+        """What carries the bytes and its features in use; TLS version and cipher."""
+        carrier = text(lib.hp_engine_transport(self._handle))
+        return f"{carrier}, {text(lib.hp_engine_cipher(self._handle))}"
 
     def stats(self) -> dict[str, int]:
         """Counters, by their names in hp_stats."""

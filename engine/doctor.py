@@ -77,7 +77,7 @@ def io_uring_check(disabled: str, error: int) -> Check:
         cure = "let the container's seccomp profile pass io_uring_setup, _enter and _register"
     else:
         cure = "free file descriptors: `ulimit -n`"
-    return Check("io_uring", False, found, cure)
+    return Check("io_uring", False, found, f'{cure}, or set transport = "syscall" in [engine]')
 
 
 def io_uring_errno() -> int:

@@ -231,7 +231,6 @@ class Runner:
         assert feed is not None, "start() comes first"
         poller = zmq.Poller()
         poller.register(feed.socket, zmq.POLLIN)
-        poller.register(self._engine.fileno(), zmq.POLLIN)
         while not self._stopping:
             poller.poll(0 if self._config.engine.spin else POLL_MS)
             self._hear(feed)

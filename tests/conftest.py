@@ -11,6 +11,7 @@ from hypothesis import settings
 from engine import crypto
 from engine.sim import authority
 from engine.sim.authority import CertificateFiles
+from tests import peers
 from tests.peers import Rig, Server, rig, serving
 
 # Examples of one test take turns with everything else on the machine: their time says nothing.
@@ -40,6 +41,14 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the real data is not beside the checkout: there is no {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="module", params=["io_uring", "syscall"])
+def each_transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Everything is tested once with engines of each transport."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peers, "TRANSPORT", request.param)
+        yield request.param
 
 
 @pytest.fixture(scope="module")

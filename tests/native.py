@@ -6,20 +6,24 @@ python tests/native.py valgrind           the C tests under valgrind
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import hashlib
+import itertools
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 CSRC = TESTS.parent / "csrc"
 BLOCKS = TESTS.parents[1] / "shared" / "data" / "blocks"
-# What the programs link: the parts that do no I/O and need no library.
-SOURCES = ("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c")
+LIBRARIES = ("-luring", "-lssl", "-lcrypto")
 DEBUG = ("-O1", "-g", "-fno-omit-frame-pointer")
 SANITIZED = (*DEBUG, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 AS_SHIPPED = ("-O3", "-Wl,-z,relro,-z,now", "-DAS_SHIPPED")  # as in ffi_build.py
@@ -41,14 +45,42 @@ def programs(kind: str) -> list[Path]:
     return sorted((TESTS / kind).glob("*.c"))
 
 
-def build(compiler: str, program: Path, folder: Path, flags: Sequence[str]) -> Path:
-    """Compile one program with the C library's parsers into `folder`."""
-    sources = [path for pattern in SOURCES for path in sorted(CSRC.glob(pattern))]
+def build(
+    compiler: str, program: Path, folder: Path, flags: Sequence[str], libraries: Path
+) -> Path:
+    """Compile one program into `folder`, and link it with the C library. That is compiled with the
+    same flags into `libraries`, once."""
     out = folder / program.stem
     command = [compiler, "-std=c11", "-D_GNU_SOURCE", "-pthread", *flags, f"-I{CSRC}"]
-    files = [str(program), *map(str, sources), "-o", str(out)]
-    subprocess.run([*command, *files], check=True, env=ENVIRONMENT)
+    library = _library(command, libraries)
+    _compile([*command, str(program), str(library), *LIBRARIES, "-o", str(out)])
     return out
+
+
+def _library(command: Sequence[str], folder: Path) -> Path:
+    """The archive of the C library's objects, made by whoever comes first."""
+    home = folder / hashlib.sha256(" ".join(command).encode()).hexdigest()[:16]
+    home.mkdir(exist_ok=True)
+    archive = home / "library.a"
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if archive.exists():
+            return archive
+        sources = sorted(CSRC.glob("[!_]*.c"))
+        objects = [home / f"{source.stem}.o" for source in sources]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            jobs = [
+                pool.submit(_compile, [*command, "-c", str(source), "-o", str(target)])
+                for source, target in zip(sources, objects, strict=True)
+            ]
+            for job in jobs:
+                job.result()
+        _compile(["ar", "rcs", str(archive), *map(str, objects)])
+    return archive
+
+
+def _compile(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, env=ENVIRONMENT)
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -79,14 +111,41 @@ def real_transactions(most: int) -> list[bytes]:
     return found
 
 
+def publications(transactions: Iterable[bytes]) -> Iterator[bytes]:
+    """ZMTP streams of a publisher, each behind two bytes that say how it is to be cut."""
+    number = itertools.count()
+
+    def message(topic: bytes, body: bytes) -> bytes:
+        header = struct.pack(">BQ", 3, len(body)) if len(body) > 255 else bytes([1, len(body)])
+        count = struct.pack("<I", next(number))
+        return b"\1" + bytes([len(topic)]) + topic + header + body + b"\0\4" + count
+
+    greeting = b"\xff" + bytes(8) + b"\x7f\3\1NULL" + bytes(48)
+    ready = b"\4\x19\5READY\x0bSocket-Type\0\0\0\3PUB"
+    ping = b"\4\x0f\4PING\0\0" + b"contexts"
+    payment = message(b"rawtx", bytes.fromhex(PAYMENT))
+    connected, added = bytes(32) + b"C", bytes(32) + b"A" + bytes(8)
+    yield b"\0\x06" + greeting + ready + payment
+    yield b"\1\x06" + payment + ping + message(b"sequence", connected)
+    yield b"\1\x11" + message(b"sequence", added) + b"\1\5rawtx" + ping + b"\0\1x" + payment
+    for raw in transactions:
+        yield b"\1\x2a" + message(b"rawtx", raw) + payment
+
+
 def write_corpus(folder: Path, target: str, transactions: Iterable[bytes]) -> None:
     """The inputs that fuzzing starts from."""
     folder.mkdir()
     if target == "fuzz_tx":
         seeds = [bytes.fromhex(PAYMENT), *transactions]
+    elif target == "fuzz_zmtp":
+        seeds = list(publications(transactions))
     else:  # a place in the file behind the byte that chooses to patch it, and what goes there
-        places = (0, 8, 40, 48, 52, 56, 60, 64, 68, 128, 192, 640, 1000, 4000)
-        seeds = [b"\0" + at.to_bytes(3, "little") + b"\xff" * 8 for at in places]
+        places = (0, 8, 40, 48, 52, 56, 60, 64, 68, 128, 192, 640, 1000, 4000, 4096, 4100, 4104)
+        seeds = [
+            mode + at.to_bytes(3, "little") + b"\xff" * 8
+            for mode in (b"\0", b"\1")
+            for at in places
+        ]
         seeds.append(b"\7")
     for number, seed in enumerate(seeds):
         if len(seed) <= INPUT_BYTES_MAX:
@@ -104,7 +163,7 @@ def _fuzz_all(folder: Path, seconds: int) -> bool:
         sys.exit(reason)
     good = True
     for program in programs("fuzz"):
-        binary = build("clang", program, folder, FUZZED)
+        binary = build("clang", program, folder, FUZZED, folder)
         corpus = folder / f"{binary.name}-corpus"
         write_corpus(corpus, binary.name, real_transactions(1000))
         done = fuzz(binary, corpus, f"-max_total_time={seconds}")
@@ -118,7 +177,7 @@ def _fuzz_all(folder: Path, seconds: int) -> bool:
 def _valgrind_all(folder: Path) -> bool:
     good = True
     for program in programs("c"):
-        binary = build("gcc", program, folder, DEBUG)
+        binary = build("gcc", program, folder, DEBUG, folder)
         command = ["valgrind", "--quiet", "--leak-check=full", "--error-exitcode=99", str(binary)]
         clean = subprocess.run(command).returncode == 0
         print(f"{binary.name}: {'clean' if clean else 'failed'} under valgrind", flush=True)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.address import address_of
 from engine.book import Book, BookEntry
@@ -29,6 +29,7 @@ API_KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
 SELL = OrderSpec("BTCUSDT", "SELL", "MARKET", "0.01000000")
 BTC = 100_000_000
+TRANSPORT = "io_uring"  # of every engine here; conftest.py's each_transport changes it
 
 
 # ---- WebSocket frames (RFC 6455 5.2) -------------------------------------------------------------
@@ -331,7 +332,7 @@ def engine_for(
     options: EngineOptions, *specs: OrderSpec, exchanges: tuple[str, ...] = ("kraken", "okx")
 ) -> Engine:
     """An engine that fires the first spec on any deposit, if there is a spec."""
-    engine = Engine(book_of(*exchanges), options)
+    engine = Engine(book_of(*exchanges), replace(options, transport=TRANSPORT))
     engine.set_key(SECRET)
     for spec in specs:
         order = engine.add_order(order_template(spec, API_KEY, 5000))

@@ -4,7 +4,6 @@ measures, and when its descriptor is readable."""
 from __future__ import annotations
 
 import gc
-import select
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +26,6 @@ from tests.peers import (
     Rig,
     Server,
     book_of,
-    close,
     deposit,
     engine_for,
     frame,
@@ -402,74 +400,38 @@ def test_the_transport_is_named(wire: Rig) -> None:
     assert "TLSv1.3 TLS_" in wire.engine.transport()
 
 
-# ---- the descriptor ------------------------------------------------------------------------------
-
-
-def readable(engine: Engine, seconds: float) -> bool:
-    poller = select.poll()
-    poller.register(engine.fileno(), select.POLLIN)
-    return bool(poller.poll(int(seconds * 1000)))
-
-
-def test_the_descriptor_is_readable_while_there_is_something_to_do(wire: Rig) -> None:
-    assert not readable(wire.engine, 0.05)
-    for _ in range(3):
-        wire.peer.send(text(b"ding"))
-        assert readable(wire.engine, PATIENCE_S)
-        wire.engine.poll()
-        assert wire.messages(1) == [b"ding"]
-        assert not readable(wire.engine, 0.01)
-    wire.peer.send(close(1000))
-    assert readable(wire.engine, PATIENCE_S)
-    wire.engine.poll()
-    assert wire.end().endswith("(code 1000)")
-
-
-def test_who_sleeps_on_the_descriptor_is_woken(wire: Rig) -> None:
-    for _ in range(3):
-        timer = threading.Timer(0.05, wire.peer.send, args=(text(b"ding"),))
-        timer.start()
-        before = time.monotonic()
-        assert readable(wire.engine, 2 * PATIENCE_S)
-        assert time.monotonic() - before < PATIENCE_S
-        timer.join()
-        wire.engine.poll()
-        assert wire.messages(1) == [b"ding"]
+# ---- waiting -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("busy_with", ["an order", "a text", "a transaction for nobody"])
 def test_what_comes_while_the_engine_is_busy_is_not_overlooked(wire: Rig, busy_with: str) -> None:
-    """A send takes the receive's completion out of the ring with its own."""
     for nonce in range(20):
         wire.peer.send(text(b"ding"))
-        assert readable(wire.engine, PATIENCE_S)
         if busy_with == "an order":
             wire.engine.rawtx(deposit("kraken", nonce), 0)
         elif busy_with == "a text":
             wire.engine.send_text(b"?")
         else:
             wire.engine.rawtx(transaction({wallet("nobody"): BTC}, nonce), 0)
-        assert readable(wire.engine, 0)
-        wire.engine.poll()
-        assert b"ding" in [e.text for e in wire.engine.events() if isinstance(e, Message)]
-        assert not readable(wire.engine, 0.01)
+        before = time.monotonic()
+        heard = []
+        while not heard:
+            wire.engine.poll(10**10)
+            heard = [e.text for e in wire.engine.events() if isinstance(e, Message)]
+        assert heard == [b"ding"]
+        assert time.monotonic() - before < PATIENCE_S
 
 
 def test_what_one_poll_leaves_for_the_next_is_not_overlooked(wire: Rig) -> None:
     wanted = text(b"x" * 1000) * 2000
     feeder = threading.Thread(target=wire.peer.send, args=(wanted,))
     feeder.start()
-    received = 0
+    received, before = 0, time.monotonic()
     while received < 2000:
-        assert readable(wire.engine, PATIENCE_S)
-        wire.engine.poll()
+        wire.engine.poll(10**10)
         received += len(list(wire.engine.events()))
+    assert time.monotonic() - before < PATIENCE_S
     feeder.join()
-
-
-def test_there_is_no_descriptor_before_the_first_connection() -> None:
-    with pytest.raises(NativeError, match="no open session"):
-        engine_for(live()).fileno()
 
 
 def test_waiting_ends_with_the_time_or_the_message(wire: Rig) -> None:

@@ -1,4 +1,4 @@
-"""csrc/session.c and csrc/ring.c through engine.core: opening a session, what a server may say in
+"""csrc/session.c and csrc/io.c through engine.core: opening a session, what a server may say in
 it, and every way it ends. The server says byte by byte what a test wants (tests/peers.py)."""
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.peers import (
     BINARY,
     CLOSE,
     FIN,
+    PATIENCE_S,
     PING,
     PONG,
     TEXT,
@@ -43,6 +44,8 @@ from tests.peers import (
     serving,
     text,
 )
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 LIMIT = 1 << 20  # the longest message that engine.core lets a venue send
 SHORT_S = 0.3
@@ -381,6 +384,32 @@ def test_our_text_arrives_masked_and_whole(wire: Rig) -> None:
     assert wire.engine.ready
 
 
+# ---- giving up -----------------------------------------------------------------------------------
+
+
+def test_whoever_waits_to_connect_gives_up_when_told_to(files: CertificateFiles) -> None:
+    engine = engine_for(EngineOptions())
+    with serving(files, silent) as server:
+        timer = threading.Timer(0.1, engine.abort)
+        timer.start()
+        for _ in range(2):  # and does so for ever
+            before = time.monotonic()
+            with pytest.raises(VenueError, match=r"localhost port .* told to stop"):
+                engine.connect(server.address())
+            assert time.monotonic() - before < PATIENCE_S
+        timer.join()
+
+
+def test_whoever_waits_for_a_message_gives_up_when_told_to(wire: Rig) -> None:
+    timer = threading.Timer(0.1, wire.engine.abort)
+    timer.start()
+    before = time.monotonic()
+    wire.engine.poll(10**10)
+    assert time.monotonic() - before < PATIENCE_S
+    assert "told to stop" in wire.end()
+    timer.join()
+
+
 # ---- the session ends ----------------------------------------------------------------------------
 
 
@@ -658,7 +687,7 @@ def messages_by_wsproto(data: bytes) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def fuzzed(files: CertificateFiles) -> Iterator[tuple[Engine, Server]]:
+def fuzzed(each_transport: str, files: CertificateFiles) -> Iterator[tuple[Engine, Server]]:
     with serving(files) as server:
         yield engine_for(EngineOptions()), server
 
