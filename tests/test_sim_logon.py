@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -17,9 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.asyncio.client import ClientConnection
 
+from engine.core import Engine, EngineOptions, Fired, Message, Rule, VenueAddress
 from engine.errors import ConfigError
 from engine.sim.exchange import ExchangeSim
-from engine.venues.binance import logon_request
+from engine.venues.binance import (
+    Reply,
+    logon_request,
+    order_status,
+    order_template,
+    parse_reply,
+)
+from tests.peers import PATIENCE_S, SELL, book_of, deposit
 from tests.test_sim_exchange import (
     ABSENT,
     API_KEY,
@@ -282,6 +291,46 @@ async def test_half_an_authorization_is_none(left_out: str, value: object) -> No
         params |= {} if value is ABSENT else {left_out: value}
         code, msg = missing(left_out)
         assert (await order(client, params))["error"] == {"code": code, "msg": msg}
+
+
+def order_by_engine(sim: ExchangeSim) -> tuple[Reply, Reply, Fired]:
+    """What the engine does with such a key: log on, then fire an order without signature."""
+    engine = Engine(book_of("kraken"), EngineOptions(live=True, max_orders=1))
+    order = engine.add_order(order_template(SELL, ED25519_API_KEY, 5000, signed=False))
+    engine.add_rule(Rule(("deposit",), None, 1, None, order))
+    url = urlsplit(sim.url)
+    engine.connect(
+        VenueAddress("127.0.0.1", "localhost", url.port or 0, url.path, sim.ca_file, 5 * 10**9)
+    )
+
+    def reply() -> Reply:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            engine.poll(10**8)
+            for event in engine.events():
+                if isinstance(event, Message) and (found := parse_reply(event.text)):
+                    return found
+        raise AssertionError("no reply")
+
+    engine.send_text(logon().encode())
+    answered = reply()
+    engine.rawtx(deposit("kraken"), time.monotonic_ns())
+    (fired,) = [event for event in engine.events() if isinstance(event, Fired)]
+    acked = reply()
+    engine.close()
+    return answered, acked, fired
+
+
+@in_a_loop
+async def test_the_engine_logs_on_and_orders_without_signature() -> None:
+    async with ExchangeSim(ed25519_key=(ED25519_API_KEY, PUBLIC_PEM)) as sim:
+        answered, acked, fired = await asyncio.to_thread(order_by_engine, sim)
+    assert (answered.id, answered.status) == ("logon", 200)
+    assert answered.result["apiKey"] == ED25519_API_KEY
+    assert (acked.id, order_status(acked)) == (fired.client_id, "acked")
+    (entry,) = sim.ledger
+    assert (entry.client_id, entry.timestamp_ms) == (fired.client_id, fired.timestamp_ms)
+    assert sim.rejections == {}
 
 
 # ---- Ed25519 signatures of single requests -------------------------------------------------------
