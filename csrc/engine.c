@@ -43,6 +43,8 @@ struct hp_engine {
                                 real session's sequence */
     hp_hmac_key *key;
     hp_events *events;
+    uint8_t run[16];      /* random: this run's client order ids are nobody else's */
+    uint64_t next_number; /* of the next order of this run */
     int64_t clock_offset_ms;
     pthread_t owner;
     uint32_t n_orders;
@@ -75,7 +77,8 @@ static int config_is_sane(const hp_engine_config *c)
 static int fill(hp_engine *e)
 {
     hp_siphash_key seed;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed ||
+        getrandom(e->run, sizeof e->run, 0) != sizeof e->run)
         return -EAGAIN;
     e->strategy.seen = hp_seen_new(e->config.remembered, seed);
     if (!e->strategy.seen)
@@ -155,7 +158,8 @@ int hp_engine_add_rule(hp_engine *e, const hp_rule *rule)
 {
     if (e->strategy.n_rules == HP_RULES_MAX)
         return -ENOSPC;
-    if (rule->order >= e->n_orders || !e->key || rule->min_net_sat > rule->max_net_sat)
+    if (rule->order >= e->n_orders || !hp_order_can_sign(&e->orders[rule->order]) ||
+        rule->min_net_sat > rule->max_net_sat)
         return -HP_ECONFIG;
     e->strategy.rules[e->strategy.n_rules] = *rule;
     return (int)e->strategy.n_rules++;
@@ -327,7 +331,7 @@ static void act(hp_engine *e, const hp_signal *s, int64_t t_rx_ns, int64_t t_tri
     o->order = e->strategy.rules[s->rule].order;
     o->exchange = s->exchange;
     memcpy(o->txid, s->txid, sizeof o->txid);
-    hp_client_id(s->txid, hp_book_name(e->strategy.book, s->exchange), o->client_id);
+    hp_client_id(e->run, e->next_number++, o->client_id);
     int ready = hp_engine_ready(e) && !e->held;
     o->verdict = (uint8_t)hp_risk_check(&e->risk, (uint32_t)s->rule, ready, e->in_block,
                                         w.last_ns);
@@ -350,7 +354,7 @@ static void rehearse(hp_engine *e)
     hp_order *order = &e->orders[0];
     const uint8_t *frame;
     char client_id[HP_CLIENT_ID_LEN + 1];
-    hp_client_id(e->decision.signals[0].txid, hp_book_name(e->strategy.book, 0), client_id);
+    hp_client_id(e->run, e->next_number, client_id);
     hp_order_build(order, client_id, hp_epoch_ms() + e->clock_offset_ms);
     hp_order_sign(order);
     int len = hp_session_frame(e->session, HP_WS_TEXT, order->body, order->at.body_len, &frame);
@@ -455,7 +459,7 @@ int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
     if (!hp_engine_ready(e))
         return -HP_ENOT_READY;
     rc = hp_session_poll(e->session, timeout_ns);
-    if (rc == 0 && e->n_orders && e->key)
+    if (rc == 0 && e->n_orders && hp_order_can_sign(&e->orders[0]))
         rehearse(e);
     notice(e);
     return rc;

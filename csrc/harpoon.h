@@ -294,9 +294,11 @@ typedef struct hp_rule { /* the first rule whose every condition holds decides *
 #define HP_TIMESTAMP_LEN 13      /* decimal ms since the epoch, until the year 2286 */
 #define HP_SIGNATURE_LEN 64      /* lower-case hex of an HMAC-SHA256 */
 
-typedef struct hp_order_template { /* constant bytes; *_at are offsets of the slots to patch */
-    const uint8_t *payload;        /* the string that is signed */
-    const uint8_t *body;           /* the JSON text frame */
+/* Constant bytes; *_at are offsets of the slots to patch. With payload_len 0 the order is sent
+ * without signature, as after session.logon, and payload* and body_signature_at mean nothing. */
+typedef struct hp_order_template {
+    const uint8_t *payload; /* the string that is signed */
+    const uint8_t *body;    /* the JSON text frame */
     uint32_t payload_len;
     uint32_t payload_client_id_at;
     uint32_t payload_timestamp_at;

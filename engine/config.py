@@ -19,6 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from engine.errors import ConfigError
 
 RULES_MAX = 64  # HP_RULES_MAX
@@ -53,7 +57,7 @@ class BookSettings:
 @dataclass(frozen=True)
 class VenueSettings:
     """`path` has the query in it. A key or secret is in its file if there is one, else in the
-    environment."""
+    environment; with `private_key_file` there is no secret."""
 
     name: str
     url: str
@@ -65,6 +69,7 @@ class VenueSettings:
     api_key_file: Path | None
     api_secret_env: str
     api_secret_file: Path | None
+    private_key_file: Path | None
     recv_window_ms: int
     timeout_s: int
 
@@ -104,10 +109,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What signs the orders; its repr says nothing."""
+    """Who orders, and one of two: the secret that signs each order, or the Ed25519 key that logs a
+    connection on, whose orders are not signed. The repr says nothing."""
 
     api_key: str = field(repr=False)
-    api_secret: str = field(repr=False)
+    api_secret: str | None = field(default=None, repr=False)
+    private_key: Ed25519PrivateKey | None = field(default=None, repr=False)
 
 
 # ---- what a key may hold ------------------------------------------------------------------------
@@ -298,6 +305,7 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "api_key_file": Key(_path),
         "api_secret_env": Key(_variable, "HARPOON_API_SECRET"),
         "api_secret_file": Key(_path),
+        "private_key_file": Key(_path),
         "recv_window_ms": Key(_integer(1, 60_000), 5000),
         "timeout_s": Key(_integer(1, 120), 10),
     },
@@ -319,6 +327,15 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "time_in_force": Key(_choice("GTC", "IOC", "FOK"), "IOC"),
     },
 }
+
+
+# Of [venue], what may not be written side by side.
+_ALTERNATIVES = (
+    ("api_key_env", "api_key_file"),
+    ("api_secret_env", "api_secret_file"),
+    ("private_key_file", "api_secret_env"),
+    ("private_key_file", "api_secret_file"),
+)
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -420,16 +437,16 @@ def _book(table: _Table, folder: Path) -> BookSettings:
 
 def _venue(table: _Table, folder: Path) -> VenueSettings:
     values = dict(table.values)
-    for key in ("ca_file", "api_key_file", "api_secret_file"):
+    for key in ("ca_file", "api_key_file", "api_secret_file", "private_key_file"):
         if values[key] is not None:
             values[key] = folder / values[key]
     if values["ca_file"] and not os.path.isfile(values["ca_file"]):
         raise table.refusal(
             "ca_file", f"there is no such file, seen from {folder}: correct the path"
         )
-    for key in ("api_key", "api_secret"):
-        if f"{key}_env" in table.written and f"{key}_file" in table.written:
-            raise ConfigError(f"{table.where} has both {key}_env and {key}_file: remove one")
+    for one, other in _ALTERNATIVES:
+        if one in table.written and other in table.written:
+            raise ConfigError(f"{table.where} has both {one} and {other}: remove one")
     url = urlsplit(values["url"])
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     return VenueSettings(host=url.hostname or "", port=url.port or 443, path=path, **values)
@@ -483,17 +500,19 @@ def _rule(table: _Table, min_signal_sat: int) -> RuleSettings:
 
 
 def credentials(venue: VenueSettings, environ: Mapping[str, str]) -> Credentials:
-    """Key and secret from where the settings say; ConfigError when one is missing or damaged."""
-    return Credentials(
-        _credential("api_key", venue.api_key_file, venue.api_key_env, environ),
-        _credential("api_secret", venue.api_secret_file, venue.api_secret_env, environ),
-    )
+    """What to order with, from where the settings say; ConfigError when something is missing or
+    damaged."""
+    api_key = _credential("api_key", venue.api_key_file, venue.api_key_env, environ)
+    if venue.private_key_file is not None:
+        return Credentials(api_key, private_key=_private_key(venue.private_key_file))
+    secret = _credential("api_secret", venue.api_secret_file, venue.api_secret_env, environ)
+    return Credentials(api_key, api_secret=secret)
 
 
 def _credential(key: str, file: Path | None, variable: str, environ: Mapping[str, str]) -> str:
     if file is not None:
         where = f"{file} ([venue] {key}_file)"
-        secret = _secret_in(file, where)
+        secret = _secret_in(file, where).decode("latin-1").rstrip("\r\n")
     else:
         where = f"environment variable {variable} ([venue] {key}_env)"
         if variable not in environ:
@@ -509,8 +528,34 @@ def _credential(key: str, file: Path | None, variable: str, environ: Mapping[str
     return secret
 
 
-def _secret_in(file: Path, where: str) -> str:
-    """What is in a file that nobody but its owner can read, without the line's end."""
+def _private_key(file: Path) -> Ed25519PrivateKey:
+    """The key in a PEM file, as `openssl genpkey -algorithm ed25519` writes it (PKCS #8)."""
+    where = f"{file} ([venue] private_key_file)"
+    pem = _secret_in(file, where)
+    if not pem.strip():
+        raise ConfigError(f"{where} is empty: put the Ed25519 private key into it, in PEM")
+    try:
+        key = load_pem_private_key(pem, None)
+    except TypeError:
+        raise ConfigError(
+            f"{where} is encrypted, and nobody is there to type the password: write it without by "
+            f"`openssl pkey -in {shlex.quote(str(file))} -out NEW_FILE`"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(
+            f'{where} is no private key in PEM, which begins with "-----BEGIN PRIVATE KEY-----": '
+            "name the file that `openssl genpkey -algorithm ed25519` wrote"
+        ) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(
+            f"{where} is a key of another kind, but only an Ed25519 key can log on: make one with "
+            "`openssl genpkey -algorithm ed25519` and give its public half to the exchange"
+        )
+    return key
+
+
+def _secret_in(file: Path, where: str) -> bytes:
+    """What is in a file that nobody but its owner can read."""
     try:
         # O_NONBLOCK: opening a FIFO would wait for its writer.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -530,4 +575,4 @@ def _secret_in(file: Path, where: str) -> str:
         raise ConfigError(f"{where} cannot be read: {error.strerror}: check the path") from error
     if len(content) > _SECRET_BYTES_MAX:
         raise ConfigError(f"{where} is longer than {_SECRET_BYTES_MAX} bytes: it is no key")
-    return content.decode("latin-1").rstrip("\r\n")
+    return content

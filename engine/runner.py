@@ -97,7 +97,9 @@ class Runner:
                 cooldown_ns=c.risk.cooldown_s * 1_000_000_000,
             ),
         )
-        engine.set_key(credentials.api_secret)
+        signed = credentials.api_secret is not None
+        if credentials.api_secret is not None:
+            engine.set_key(credentials.api_secret)
         for rule in c.rules:
             spec = binance.OrderSpec(
                 symbol=rule.symbol,
@@ -107,7 +109,9 @@ class Runner:
                 price=rule.price,
                 time_in_force=rule.time_in_force,
             )
-            template = binance.order_template(spec, credentials.api_key, c.venue.recv_window_ms)
+            template = binance.order_template(
+                spec, credentials.api_key, c.venue.recv_window_ms, signed
+            )
             self._specs.append(spec)
             engine.add_rule(
                 Rule(

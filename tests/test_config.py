@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import tempfile
 import tomllib
 from decimal import Decimal
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -478,6 +482,90 @@ def test_a_file_that_is_no_file(tmp_path: Path) -> None:
     secret.mkdir(0o700)
     with pytest.raises(ConfigError, match="is not a regular file"):
         credentials(config.venue, {})
+
+
+# ---- a private key instead of a secret ---------------------------------------------------------
+
+PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+PLAIN = serialization.NoEncryption()
+PRIVATE_KEY = Ed25519PrivateKey.generate()
+PRIVATE_PEM = PRIVATE_KEY.private_bytes(PEM, PKCS8, PLAIN)
+
+
+def private_key_file(folder: Path, content: bytes, mode: int = 0o600) -> Config:
+    """Settings that name a file of such content."""
+    path = folder / "private.pem"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return parsed(with_keys("venue", {"private_key_file": '"private.pem"'}), folder)
+
+
+def test_a_private_key_instead_of_a_secret(tmp_path: Path) -> None:
+    config = private_key_file(tmp_path, PRIVATE_PEM)
+    found = credentials(config.venue, {"HARPOON_API_KEY": KEY})
+    assert (found.api_key, found.api_secret) == (KEY, None)
+    assert found.private_key is not None
+    assert found.private_key.private_bytes(PEM, PKCS8, PLAIN) == PRIVATE_PEM
+    assert repr(found) == "Credentials()"
+
+
+def test_a_key_that_openssl_made(tmp_path: Path) -> None:
+    made = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True)
+    config = private_key_file(tmp_path, made.stdout)
+    assert credentials(config.venue, ENVIRON).private_key is not None
+
+
+def test_a_secret_in_the_environment_does_not_matter_beside_a_private_key(tmp_path: Path) -> None:
+    found = credentials(private_key_file(tmp_path, PRIVATE_PEM).venue, ENVIRON)
+    assert found.api_secret is None
+
+
+@pytest.mark.parametrize("other", ["api_secret_env", "api_secret_file"])
+def test_a_private_key_and_a_secret(other: str) -> None:
+    keys = {"private_key_file": '"private.pem"', other: '"OTHER"'}
+    told = f"[venue] has both private_key_file and {other}: remove one"
+    assert told in refusal(with_keys("venue", keys))
+
+
+def test_a_private_key_that_others_may_use(tmp_path: Path) -> None:
+    config = private_key_file(tmp_path, PRIVATE_PEM, 0o640)
+    with pytest.raises(ConfigError, match=r"mode 0640 .* run `chmod 600 .*private\.pem`"):
+        credentials(config.venue, ENVIRON)
+
+
+ENCRYPTED_PEM = PRIVATE_KEY.private_bytes(PEM, PKCS8, serialization.BestAvailableEncryption(b"x"))
+PUBLIC_PEM = PRIVATE_KEY.public_key().public_bytes(
+    PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+RSA_PEM = rsa.generate_private_key(65537, 2048).private_bytes(PEM, PKCS8, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty: put"),
+        (b" \r\n\n", "is empty: put"),
+        (ENCRYPTED_PEM, "is encrypted, .* `openssl pkey -in .*private.pem -out NEW_FILE`"),
+        (RSA_PEM, "is a key of another kind, .* `openssl genpkey -algorithm ed25519`"),
+        (PUBLIC_PEM, "is no private key in PEM"),
+        (PRIVATE_PEM[:60], "is no private key in PEM"),
+        (PRIVATE_PEM.replace(b"MC4C", b"MC4D"), "is no private key in PEM"),
+        (SECRET.encode(), "is no private key in PEM"),
+        (b"\xff\0\xff", "is no private key in PEM"),
+        (PRIVATE_PEM + b"x" * 4096, "longer than 4096 bytes"),
+    ],
+    ids=["empty", "blank", "encrypted", "rsa", "public", "cut", "changed", "text", "bytes", "long"],
+)
+def test_a_file_without_a_private_key_that_can_log_on(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    config = private_key_file(tmp_path, content)
+    with pytest.raises(ConfigError, match=reason) as error:
+        credentials(config.venue, ENVIRON)
+    sentence = str(error.value)
+    assert sentence.startswith(f"{tmp_path / 'private.pem'} ([venue] private_key_file) ")
+    assert "\n" not in sentence
+    assert not any(line.decode("latin-1") in sentence for line in content.split() if len(line) > 16)
 
 
 # ---- the documents -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
@@ -27,6 +30,8 @@ from engine.sim import authority
 from engine.venues.binance import (
     OrderSpec,
     Reply,
+    ed25519_signature,
+    logon_request,
     order_params,
     order_status,
     order_template,
@@ -163,6 +168,48 @@ def test_the_order_that_arrives_is_the_rule_s(
     engine.close()
 
 
+@pytest.mark.parametrize("spec", [SELL, BUY], ids=["market", "limit"])
+def test_an_order_without_signature_needs_no_key_and_is_the_smaller_one(
+    venue: Venue, spec: OrderSpec
+) -> None:
+    engine = Engine(book_of("kraken"), LIVE)
+    order = engine.add_order(order_template(spec, API_KEY, 5000, signed=False))
+    engine.add_rule(Rule(("deposit",), None, 1, None, order))
+    engine.connect(venue.address)
+    lengths = {}
+    for nonce in range(3):
+        if nonce == 2:
+            engine.set_key(SECRET)  # which signs nothing here
+        engine.poll(0)  # and rehearses
+        (fired,) = fire(engine, deposit("kraken", nonce))
+        text = venue.texts.get(timeout=PATIENCE_S)
+        lengths[nonce] = len(text)
+        request = json.loads(text)
+        wanted = order_params(spec, None, 5000)
+        wanted |= {"newClientOrderId": fired.client_id, "timestamp": fired.timestamp_ms}
+        assert request == {"id": fired.client_id, "method": "order.place", "params": wanted}
+        assert (fired.refusal, fired.error, fired.dry_run) == (None, None, False)
+    engine.close()
+    signed = len(order_template(spec, API_KEY, 5000).body)
+    left_out = f',"apiKey":"{API_KEY}","signature":"{"0" * 64}"'
+    assert set(lengths.values()) == {signed - len(left_out)}
+
+
+def test_signed_and_unsigned_orders_leave_one_engine(venue: Venue) -> None:
+    engine = Engine(book_of("kraken", "okx"), LIVE)
+    engine.set_key(SECRET)
+    orders = [engine.add_order(order_template(SELL, API_KEY, 5000, s)) for s in (False, True)]
+    engine.add_rule(Rule(("deposit",), "okx", 1, None, orders[0]))
+    engine.add_rule(Rule(("deposit",), "kraken", 1, None, orders[1]))
+    engine.connect(venue.address)
+    for nonce in range(4):
+        fire(engine, deposit("okx", nonce))
+        assert venue.request()["params"].keys().isdisjoint({"apiKey", "signature"})
+        fire(engine, deposit("kraken", 100 + nonce))
+        assert_signed(venue.request()["params"])
+    engine.close()
+
+
 def test_the_reply_comes_back_with_the_order_s_id(venue: Venue) -> None:
     engine = engine_for(LIVE, SELL)
     engine.connect(venue.address)
@@ -253,15 +300,17 @@ def dry_ids(venue: Venue, *raws: bytes) -> list[str]:
     return ids
 
 
-def test_the_client_id_is_the_signal_s_and_no_other_s(venue: Venue) -> None:
+def test_no_client_id_is_given_twice_in_a_run_or_by_two_runs(venue: Venue) -> None:
     both = transaction({wallet("kraken"): BTC, wallet("okx"): BTC}, 7)
     raws = [deposit("kraken", 1), deposit("kraken", 2), both]
-    ids = dry_ids(venue, *raws)
-    assert ids == dry_ids(venue, *raws), "a restart must not be able to order twice"
-    assert len(set(ids)) == 4
+    ids, others = dry_ids(venue, *raws), dry_ids(venue, *raws)
+    assert len({*ids, *others}) == 2 * 4
     for client_id in ids:
         assert re.fullmatch(r"[a-zA-Z0-9-_]{1,36}", client_id)  # the venue's own pattern
-    assert [i[2:32] for i in ids] == [txid_of(raw)[:30] for raw in [*raws, both]]
+        assert re.fullmatch(r"hp[0-9a-f]{20}-[0-9a-f]{13}", client_id)
+    assert [client_id.rpartition("-")[0] for client_id in ids] == [ids[0].rpartition("-")[0]] * 4
+    numbers = [int(client_id.rpartition("-")[2], 16) for client_id in ids]
+    assert numbers == list(range(numbers[0], numbers[0] + 4))
 
 
 # ---- templates -----------------------------------------------------------------------------------
@@ -287,6 +336,24 @@ def patched(text: bytes, slots: dict[int, bytes]) -> str:
     for at, value in slots.items():
         text = text[:at] + value + text[at + len(value) :]
     return text.decode()
+
+
+@settings(deadline=None)
+@given(specs, keys, st.integers(1, 60_000))
+def test_a_patched_template_without_signature_is_the_request_built_from_scratch(
+    spec: OrderSpec, key: str, window_ms: int
+) -> None:
+    client_id, timestamp = "hp" + "0f" * 17, 1_645_423_376_532
+    t = order_template(spec, key, window_ms, signed=False)
+    assert (t.payload, t.payload_client_id_at, t.payload_timestamp_at) == (b"", 0, 0)
+    assert t.body_signature_at == 0
+    slots = (t.body_request_id_at, t.body_client_id_at)
+    ids = {at: client_id.encode() for at in slots}
+    body = patched(t.body, {**ids, t.body_timestamp_at: str(timestamp).encode()})
+    params = order_params(spec, None, window_ms)
+    params |= {"newClientOrderId": client_id, "timestamp": timestamp}
+    assert "apiKey" not in params
+    assert json.loads(body) == {"id": client_id, "method": "order.place", "params": params}
 
 
 @settings(deadline=None)
@@ -364,6 +431,39 @@ def test_the_documented_payloads(
 ) -> None:
     assert signature_payload(params) == payload
     assert hmac.new(SECRET.encode(), payload.encode(), hashlib.sha256).hexdigest() == signature
+
+
+# fix-api.md, "How to sign Logon <A> request": the one Ed25519 key that the documents publish with a
+# signature it made. Of the keys of the other examples not even the public half is there.
+DOCUMENTED_PEM = b"""-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIIJEYWtGBrhACmb9Dvy+qa8WEf0lQOl1s4CLIAB9m89u
+-----END PRIVATE KEY-----
+"""
+
+
+def documented_key() -> Ed25519PrivateKey:
+    key = load_pem_private_key(DOCUMENTED_PEM, None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key
+
+
+def test_the_documented_ed25519_signature() -> None:
+    payload = "\x01".join(["A", "EXAMPLE", "SPOT", "1", "20240627-11:17:25.223"])
+    assert ed25519_signature(documented_key(), payload) == (
+        "4MHXelVVcpkdwuLbl6n73HQUXUf1dse2PCgT1DYqW9w8AVZ1RACFGM+5UdlGPrQHrgtS3CvsRURC1oj73j8gCA=="
+    )
+
+
+def test_a_logon_is_signed_like_any_request() -> None:
+    request = json.loads(logon_request("logon-1", API_KEY, documented_key(), 1649729878532))
+    signature = base64.b64decode(request["params"].pop("signature"), validate=True)
+    assert request == {
+        "id": "logon-1",
+        "method": "session.logon",
+        "params": {"apiKey": API_KEY, "timestamp": 1649729878532},
+    }
+    payload = f"apiKey={API_KEY}&timestamp=1649729878532"
+    documented_key().public_key().verify(signature, payload.encode())  # raises when it is wrong
 
 
 def test_an_order_for_a_symbol_beyond_ascii_is_signed_in_utf_8(venue: Venue) -> None:

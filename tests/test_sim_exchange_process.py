@@ -21,11 +21,13 @@ from tests.test_sim_exchange import (
     API_KEY,
     API_SECRET,
     MARKET,
+    ask,
     now_ms,
     place,
     raw_client,
     trusting,
 )
+from tests.test_sim_logon import ED25519_API_KEY, PUBLIC_PEM, logon, unsigned
 
 # A stop takes well under a second; the rest is for a machine that is busy with other tests. Waiting
 # for a peer that does not answer would take 10 s, the default of `websockets`.
@@ -76,6 +78,7 @@ def test_the_process_serves_and_ends_cleanly_with_connections_open(
             "ca_file": str(ca_file),
             "api_key": API_KEY,
             "api_secret": API_SECRET,
+            "ed25519_api_key": None,
             "ledger": str(ledger_file),
             "pid": child.pid,
         }
@@ -92,6 +95,22 @@ def test_the_process_makes_its_own_keys_and_removes_its_files() -> None:
         child.send_signal(signal.SIGTERM)
         assert child.wait(STOP_S) == 0
         assert not Path(ready["ca_file"]).parent.exists()
+
+
+def test_the_process_takes_a_public_key_to_log_on_with(tmp_path: Path) -> None:
+    public_file = tmp_path / "public: key.pem"
+    public_file.write_bytes(PUBLIC_PEM)
+
+    async def log_on(ready: dict[str, Any]) -> None:
+        async with connect(ready["ws_url"], ssl=trusting(Path(ready["ca_file"]))) as client:
+            reply = await ask(client, logon())
+            assert reply["result"]["apiKey"] == ready["ed25519_api_key"]
+            reply = await ask(client, {"id": 1, "method": "order.place", "params": unsigned()})
+            assert reply["status"] == 200
+
+    with process("--ed25519-key", f"{ED25519_API_KEY}:{public_file}") as (_, ready):
+        assert ready["ed25519_api_key"] == ED25519_API_KEY
+        asyncio.run(log_on(ready))
 
 
 def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
@@ -111,6 +130,9 @@ def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
     [
         (["--ws-port", "65536"], "is not a port"),
         (["--hmac-key", "nosecret"], "KEY:SECRET"),
+        (["--ed25519-key", "nofile"], "KEY:PUBLIC_PEM_FILE"),
+        (["--ed25519-key", "k:/dev/null/pem"], "/dev/null/pem cannot be read (Not a directory)"),
+        (["--ed25519-key", "k:/dev/null"], "no Ed25519 public key in PEM"),
         (["--price", "0.00"], "is not a price"),
         (["--price", "1e30"], "is not a price"),
         (["--ping-interval-s", "0"], "is not an interval"),

@@ -1,9 +1,9 @@
 """Binance's Spot WebSocket API from the exchange's side: what a request means, what is answered.
 
-No I/O and no clock of its own: `Venue.answer` takes a text frame and the time it came, and returns
-a text frame. Comments name the headings of binance-spot-api-docs (web-socket-api.md unless another
-file is named) that a rule comes from. What is documented there but not simulated is refused with
--1020, never half done.
+No I/O and no clock of its own: `Venue.answer` takes a text frame, the time it came and the
+connection it came from, and returns a text frame. Comments name the headings of
+binance-spot-api-docs (web-socket-api.md unless another file is named) that a rule comes from. What
+is documented there but not simulated is refused with -1020, never half done.
 
 Simplified: one symbol; an order fills at the last price or not at all; no balances, no commission;
 rate limits are counted and shown, never enforced.
@@ -11,8 +11,6 @@ rate limits are counted and shown, never enforced.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import itertools
 import json
 import re
@@ -23,177 +21,26 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from engine.sim.request import (
+    AUTHORIZATION,
+    CLIENT_ID_PATTERN,
+    DECIMALS,
+    AccountKey,
+    ApiError,
+    RequestId,
+    SessionRevokedError,
+    check_signature,
+    check_timing,
+    matching,
+    parameter_text,
+    read_amount,
+    read_document,
+    read_id,
+    require,
+    timestamp_us,
+)
+
 NS_PER_MS = 1_000_000
-
-# Timing security
-RECV_WINDOW_DEFAULT_MS = "5000"
-RECV_WINDOW_MAX_MS = 60000
-TIMESTAMP_AHEAD_MAX_US = 1_000_000
-# "General API Information" takes milliseconds or microseconds and does not say how they are told
-# apart. Milliseconds need 15 digits only in the year 5138, microseconds have had 16 since 2001.
-MICROSECONDS_FROM = 10**14
-
-DECIMALS = 8  # of every amount in the documented replies
-CLIENT_ID_PATTERN = r"[a-zA-Z0-9-_]{1,36}"  # fix-api.md, "Client order ID fields"
-# The documents name the error (-1100) but not these ranges, which the venue's answers show.
-LONG_PATTERN = r"[0-9]{1,20}"
-DECIMAL_PATTERN = r"([0-9]{1,20})(\.[0-9]{1,20})?"
-RECV_WINDOW_PATTERN = r"([0-9]{1,20})(\.[0-9]{1,3})?"
-
-RequestId = int | str | None
-
-
-class ApiError(Exception):
-    """A refusal out of errors.md; `status` is the HTTP-like one of "Status codes"."""
-
-    def __init__(self, code: int, msg: str, status: int = 400) -> None:
-        super().__init__(f"{code} {msg}")
-        self.code = code
-        self.msg = msg
-        self.status = status
-
-
-# ---- requests: "Request format" ------------------------------------------------------------------
-
-
-class NumberText(str):
-    """A JSON number with a fraction or exponent as it was written: what is signed is this text."""
-
-
-def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ApiError(-1101, "Duplicate values for a parameter detected.")
-    return members
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON (RFC 8259 6)")
-
-
-def read_document(message: str | bytes) -> dict[str, Any]:
-    """The JSON object of a text frame; anything else, a binary frame too, is -1135."""
-    document = None
-    if isinstance(message, str):
-        try:
-            document = json.loads(
-                message,
-                parse_float=NumberText,
-                parse_constant=_refuse_constant,
-                object_pairs_hook=_unique_members,
-            )
-        except (ValueError, RecursionError):
-            document = None
-    if not isinstance(document, dict):
-        raise ApiError(-1135, "Invalid JSON Request")
-    return document
-
-
-def read_id(document: Mapping[str, Any]) -> RequestId:
-    """The request's `id`. The documents call a string arbitrary; the venue takes these only."""
-    if "id" in document:
-        request_id = document["id"]
-        if request_id is None or type(request_id) is int:
-            return request_id
-        if type(request_id) is str and re.fullmatch(CLIENT_ID_PATTERN, request_id):
-            return request_id
-    raise ApiError(
-        -1135,
-        "Invalid 'id' in JSON request; expected an integer, "
-        f"a string matching '^{CLIENT_ID_PATTERN}$', or null.",
-    )
-
-
-def _text(name: str, value: object) -> str:
-    """A parameter's value as the signature payload has it; null counts as empty."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int)):
-        return str(value)
-    raise ApiError(-1130, f"Data sent for parameter '{name}' is not valid.")
-
-
-def read_params(document: Mapping[str, Any], method: Method) -> dict[str, str]:
-    """The request's `params` as text, each known to `method`, none empty, none missing."""
-    given = document.get("params", {})
-    if not isinstance(given, dict):
-        raise ApiError(-1135, "Invalid 'params' in JSON request; expected an object.")
-    if not given.keys().isdisjoint(method.not_simulated):
-        raise ApiError(-1020, "This operation is not supported.")
-    if not given.keys() <= {*method.mandatory, *method.optional}:
-        raise ApiError(-1103, "An unknown parameter was sent.")
-    params = {name: _text(name, value) for name, value in given.items()}
-    _require(params, method.mandatory)
-    for name, value in params.items():
-        if not value:
-            raise ApiError(-1105, f"Parameter '{name}' was empty.")
-    return params
-
-
-def _require(params: Mapping[str, str], names: tuple[str, ...]) -> None:
-    for name in names:
-        if not params.get(name):
-            raise ApiError(
-                -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
-            )
-
-
-def _matching(params: Mapping[str, str], name: str, pattern: str) -> str:
-    value = params[name]
-    if not re.fullmatch(pattern, value):
-        raise ApiError(
-            -1100, f"Illegal characters found in parameter '{name}'; legal range is '^{pattern}$'."
-        )
-    return value
-
-
-def _amount(params: Mapping[str, str], name: str) -> Decimal:
-    text = _matching(params, name, DECIMAL_PATTERN)
-    if len(text.partition(".")[2].rstrip("0")) > DECIMALS:
-        raise ApiError(-1111, f"Parameter '{name}' has too much precision.")
-    return Decimal(text)
-
-
-# ---- "Request security" --------------------------------------------------------------------------
-
-
-def signature_payload(params: Mapping[str, str]) -> str:
-    """What is signed: all but `signature`, sorted by name ("SIGNED request example (HMAC)")."""
-    return "&".join(f"{name}={params[name]}" for name in sorted(params) if name != "signature")
-
-
-def check_signature(params: Mapping[str, str], api_secret: str) -> None:
-    """-1022 unless `signature` is the payload's HMAC-SHA256 in hex of either case."""
-    # JSON can spell a lone surrogate (RFC 8259 8.2), which strict UTF-8 refuses to encode.
-    payload = signature_payload(params).encode("utf-8", "surrogatepass")
-    expected = hmac.new(api_secret.encode(), payload, hashlib.sha256).hexdigest()
-    if params["signature"].lower() != expected:
-        raise ApiError(-1022, "Signature for this request is not valid.")
-
-
-def timestamp_us(params: Mapping[str, str]) -> int:
-    """The request's `timestamp`, sent in milliseconds or microseconds."""
-    timestamp = int(_matching(params, "timestamp", LONG_PATTERN))
-    return timestamp if timestamp >= MICROSECONDS_FROM else timestamp * 1000
-
-
-def check_timing(params: Mapping[str, str], now_us: int) -> None:
-    """-1021 when a second ahead of the venue or older than `recvWindow` ("Timing security")."""
-    sent_us = timestamp_us(params)
-    window = {"recvWindow": RECV_WINDOW_DEFAULT_MS, **params}
-    window_ms = Decimal(_matching(window, "recvWindow", RECV_WINDOW_PATTERN))
-    if window_ms > RECV_WINDOW_MAX_MS:
-        raise ApiError(
-            -1102,
-            f"'recvWindow' contains unexpected value. Cannot be greater than {RECV_WINDOW_MAX_MS}.",
-        )
-    if sent_us >= now_us + TIMESTAMP_AHEAD_MAX_US:
-        raise ApiError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
-    if now_us - sent_us > window_ms * 1000:
-        raise ApiError(-1021, "Timestamp for this request is outside of the recvWindow.")
-
 
 # ---- "Place new order (TRADE)" -------------------------------------------------------------------
 
@@ -268,7 +115,7 @@ class LedgerEntry:
     price: str | None
     time_in_force: str | None
     order_id: int
-    timestamp_ms: int  # as the client signed it
+    timestamp_ms: int  # as the client sent it
     received_ns: int  # CLOCK_REALTIME, whatever clock the venue pretends to have
     request_id: RequestId
 
@@ -284,7 +131,7 @@ def read_order(params: Mapping[str, str]) -> Order:
         raise ApiError(-1020, "This operation is not supported.")
     if order_type not in MANDATORY_BY_TYPE:
         raise ApiError(-1116, "Invalid orderType.")
-    _require(params, MANDATORY_BY_TYPE[order_type])
+    require(params, MANDATORY_BY_TYPE[order_type])
     for name in NOT_REQUIRED_BY_TYPE[order_type]:
         if name in params:
             raise ApiError(-1106, f"Parameter '{name}' sent when not required.")
@@ -295,12 +142,12 @@ def read_order(params: Mapping[str, str]) -> Order:
         raise ApiError(-1130, "Data sent for parameter 'newOrderRespType' is not valid.")
     identified = {"newClientOrderId": secrets.token_hex(16), **params}
     return Order(
-        client_id=_matching(identified, "newClientOrderId", CLIENT_ID_PATTERN),
+        client_id=matching(identified, "newClientOrderId", CLIENT_ID_PATTERN),
         side=params["side"],
         symbol=params["symbol"],
         type=order_type,
-        quantity=_amount(params, "quantity"),
-        price=_amount(params, "price") if "price" in params else None,
+        quantity=read_amount(params, "quantity"),
+        price=read_amount(params, "price") if "price" in params else None,
         time_in_force=params.get("timeInForce"),
         response_type=response_type,
     )
@@ -415,32 +262,64 @@ class Usage:
 # ---- the venue -----------------------------------------------------------------------------------
 
 
+@dataclass
+class Connection:
+    """A client's connection: the key it has logged on with ("Session Authentication"), if any."""
+
+    connected_ms: int  # both by the venue's clock
+    show_limits: bool  # the URL's word on `rateLimits`
+    api_key: str | None = field(default=None, repr=False)
+    authorized_ms: int | None = None
+
+    def log_on(self, api_key: str, now_ms: int) -> None:
+        self.api_key, self.authorized_ms = api_key, now_ms
+
+    def log_out(self) -> None:
+        self.api_key = self.authorized_ms = None
+
+
 @dataclass(frozen=True)
 class Call:
     """The circumstances of one request."""
 
+    connection: Connection
     request_id: RequestId
     received_ns: int  # CLOCK_REALTIME
     now_ns: int  # the venue's clock
 
+    @property
+    def now_ms(self) -> int:
+        return self.now_ns // NS_PER_MS
+
 
 @dataclass(frozen=True)
 class Method:
-    """A request method: what it takes, which limits its replies show, what it does."""
+    """A request method: what it takes, what it costs, which limits its replies show, what it does.
+
+    A signed one takes `timestamp`, `recvWindow` and AUTHORIZATION besides what is listed.
+    """
 
     run: Callable[[Venue, Mapping[str, str], Call], dict[str, Any]]
     mandatory: tuple[str, ...] = ()
-    optional: frozenset[str] = frozenset({"returnRateLimits"})
+    optional: frozenset[str] = frozenset()
     not_simulated: frozenset[str] = frozenset()
     limits: tuple[RateLimit, ...] = (REQUEST_WEIGHT,)
+    weight: int = 1
+    signed: bool = False
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every parameter it takes."""
+        of_signed = (*AUTHORIZATION, "timestamp", "recvWindow") if self.signed else ()
+        return self.optional.union(self.mandatory, of_signed, ("returnRateLimits",))
 
 
 @dataclass
 class Venue:
-    """The exchange's state. `record` is told of every accepted order before its reply exists."""
+    """The exchange's state. `record` is told of every accepted order before its reply exists; a
+    key that is taken out of `keys` is revoked."""
 
-    api_key: str = field(repr=False)
-    api_secret: str = field(repr=False)
+    keys: dict[str, AccountKey] = field(repr=False)  # by API key
     last_price: dict[str, Decimal]
     record: Callable[[LedgerEntry], None]
     clock_skew_ms: int = 0
@@ -457,28 +336,34 @@ class Venue:
         """The venue's clock when CLOCK_REALTIME shows `real_ns`."""
         return real_ns + self.clock_skew_ms * NS_PER_MS
 
-    def connected(self, real_ns: int) -> None:
-        """Count a new connection."""
-        self._use(REQUEST_WEIGHT, CONNECTION_WEIGHT, self.clock_ns(real_ns))
+    def connect(self, real_ns: int, show_limits: bool) -> Connection:
+        """A new connection, which has its own weight."""
+        now_ns = self.clock_ns(real_ns)
+        self._use(REQUEST_WEIGHT, CONNECTION_WEIGHT, now_ns)
+        return Connection(now_ns // NS_PER_MS, show_limits)
 
-    def answer(self, message: str | bytes, received_ns: int, show_limits: bool) -> str:
-        """The reply to one frame. `show_limits` is the connection's default for `rateLimits`."""
+    def answer(self, message: str | bytes, received_ns: int, connection: Connection) -> str:
+        """The reply to one frame of that connection."""
         self.requests += 1
         now_ns = self.clock_ns(received_ns)
         reply: dict[str, Any] = {"id": None, "status": 200}
-        method = None
+        method, show_limits = None, connection.show_limits
         self._use(REQUEST_WEIGHT, 1, now_ns)
         try:
             document = read_document(message)
             reply["id"] = read_id(document)
             method = read_method(document)
-            params = read_params(document, method)
+            self._use(REQUEST_WEIGHT, method.weight - 1, now_ns)
+            params = read_params(document, method, connection.api_key is not None)
             show_limits = read_show_limits(params, show_limits)
-            reply["result"] = self._run(method, params, Call(reply["id"], received_ns, now_ns))
+            call = Call(connection, reply["id"], received_ns, now_ns)
+            reply["result"] = self._run(method, params, call)
         except ApiError as error:
             self.rejections[str(error)] += 1
             reply["status"] = error.status
             reply["error"] = {"code": error.code, "msg": error.msg}
+            if isinstance(error, SessionRevokedError):  # it answers no request
+                reply["id"] = method = None
         if method and show_limits:
             reply["rateLimits"] = [self._show(limit, now_ns) for limit in method.limits]
         return json.dumps(reply, separators=(",", ":"))
@@ -489,7 +374,31 @@ class Venue:
 
     def time(self, params: Mapping[str, str], call: Call) -> dict[str, Any]:
         """Heading "Check server time"."""
-        return {"serverTime": call.now_ns // NS_PER_MS}
+        return {"serverTime": call.now_ms}
+
+    def session_logon(self, params: Mapping[str, str], call: Call) -> dict[str, Any]:
+        """Heading "Log in with API key (SIGNED)": only Ed25519 keys can."""
+        if isinstance(self.keys[params["apiKey"]], str):
+            # errors.md lacks this code, which the venue's answers show.
+            raise ApiError(-4056, "HMAC_SHA256 API key is not supported.")
+        call.connection.log_on(params["apiKey"], call.now_ms)
+        return self.session_status(params, call)
+
+    def session_logout(self, params: Mapping[str, str], call: Call) -> dict[str, Any]:
+        """Heading "Log out of the session"."""
+        call.connection.log_out()
+        return self.session_status(params, call)
+
+    def session_status(self, params: Mapping[str, str], call: Call) -> dict[str, Any]:
+        """Heading "Query session status"."""
+        return {
+            "apiKey": call.connection.api_key,
+            "authorizedSince": call.connection.authorized_ms,
+            "connectedSince": call.connection.connected_ms,
+            "returnRateLimits": call.connection.show_limits,
+            "serverTime": call.now_ms,
+            "userDataStream": False,
+        }
 
     def order_test(self, params: Mapping[str, str], call: Call) -> dict[str, Any]:
         """Heading "Test new order (TRADE)": everything but the matching engine."""
@@ -511,7 +420,7 @@ class Venue:
             trade_id=next(self._trade_ids),
             status=status,
             price=last_price if status == "FILLED" else None,
-            time_ms=call.now_ns // NS_PER_MS,
+            time_ms=call.now_ms,
         )
         self._use(ORDERS_10_SECONDS, 1, call.now_ns)
         self._use(ORDERS_DAY, 1, call.now_ns)
@@ -519,16 +428,27 @@ class Venue:
         return order_reply(order, execution)
 
     def _run(self, method: Method, params: Mapping[str, str], call: Call) -> dict[str, Any]:
-        if "signature" in method.mandatory:
-            self._check_key(params["apiKey"])
-            check_timing(params, call.now_ns // 1000)
-            check_signature(params, self.api_secret)
+        if method.signed:
+            self._authorize(params, call)
         return method.run(self, params, call)
 
-    def _check_key(self, api_key: str) -> None:
-        # 401 as in "Regarding API key revocation"
-        if api_key == self.api_key:
+    def _authorize(self, params: Mapping[str, str], call: Call) -> None:
+        """Let the request pass by its own key and signature, or else by its connection's logon
+        ("Authorize _ad hoc_ requests")."""
+        if "apiKey" in params:
+            key = self._key(params["apiKey"])
+            check_timing(params, call.now_ns // 1000)
+            check_signature(params, key)
             return
+        if call.connection.api_key not in self.keys:
+            call.connection.log_out()
+            raise SessionRevokedError
+        check_timing(params, call.now_ns // 1000)
+
+    def _key(self, api_key: str) -> AccountKey:
+        # 401 as in "Regarding API key revocation"
+        if api_key in self.keys:
+            return self.keys[api_key]
         if re.fullmatch("[A-Za-z0-9]{64}", api_key):
             raise ApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
         raise ApiError(-2014, "API-key format invalid.", 401)
@@ -567,10 +487,9 @@ def _ledger_entry(order: Order, order_id: int, sent_us: int, call: Call) -> Ledg
     )
 
 
-_ORDER_MANDATORY = ("symbol", "side", "type", "apiKey", "signature", "timestamp")
+_ORDER_MANDATORY = ("symbol", "side", "type")
 _ORDER_OPTIONAL = frozenset(
     {"timeInForce", "price", "quantity", "newClientOrderId", "newOrderRespType"}
-    | {"recvWindow", "returnRateLimits"}
 )
 _ORDER_NOT_SIMULATED = frozenset(
     {"quoteOrderQty", "stopPrice", "trailingDelta", "icebergQty", "strategyId", "strategyType"}
@@ -580,18 +499,23 @@ _ORDER_NOT_SIMULATED = frozenset(
 METHODS = {
     "ping": Method(Venue.ping),
     "time": Method(Venue.time),
+    "session.logon": Method(Venue.session_logon, AUTHORIZATION, weight=2, signed=True),
+    "session.status": Method(Venue.session_status, weight=2),
+    "session.logout": Method(Venue.session_logout, weight=2),
     "order.place": Method(
         Venue.order_place,
         _ORDER_MANDATORY,
         _ORDER_OPTIONAL,
         _ORDER_NOT_SIMULATED,
         limits=(ORDERS_10_SECONDS, ORDERS_DAY, REQUEST_WEIGHT),
+        signed=True,
     ),
     "order.test": Method(
         Venue.order_test,
         _ORDER_MANDATORY,
         _ORDER_OPTIONAL,
         _ORDER_NOT_SIMULATED | {"computeCommissionRates"},
+        signed=True,
     ),
 }
 
@@ -608,6 +532,27 @@ def read_method(document: Mapping[str, Any]) -> Method:
     if method is None:
         raise ApiError(-1020, "This operation is not supported.")
     return method
+
+
+def read_params(document: Mapping[str, Any], method: Method, logged_on: bool) -> dict[str, str]:
+    """The request's `params` as text, each known to `method`, none empty, none missing."""
+    given = document.get("params", {})
+    if not isinstance(given, dict):
+        raise ApiError(-1135, "Invalid 'params' in JSON request; expected an object.")
+    if not given.keys().isdisjoint(method.not_simulated):
+        raise ApiError(-1020, "This operation is not supported.")
+    if not given.keys() <= method.known:
+        raise ApiError(-1103, "An unknown parameter was sent.")
+    params = {name: parameter_text(name, value) for name, value in given.items()}
+    require(params, method.mandatory)
+    if method.signed:
+        if not logged_on or not given.keys().isdisjoint(AUTHORIZATION):
+            require(params, AUTHORIZATION)
+        require(params, ("timestamp",))
+    for name, value in params.items():
+        if not value:
+            raise ApiError(-1105, f"Parameter '{name}' was empty.")
+    return params
 
 
 def read_show_limits(params: Mapping[str, str], default: bool) -> bool:

@@ -4,6 +4,8 @@ As a process: `harpoon sim exchange`. In a test:
 
     async with ExchangeSim() as sim:
         ...  # sim.url, sim.ca_file, sim.api_key, sim.api_secret, sim.ledger, sim.rejections
+
+It has an HMAC key always, and, when it is given one, an Ed25519 key, which can log on.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qs, urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -39,6 +44,7 @@ from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.sim import authority
 from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
+from engine.sim.request import AccountKey
 
 HOST = "127.0.0.1"
 PATH = "/ws-api/v3"
@@ -63,7 +69,10 @@ class ExchangeSim:
     refused requests by "code message", `venue` has the rest (last price, clock skew, requests).
 
     To misbehave, at any time: `close_after_requests` = N closes a connection that has been answered
-    N times; `refuse_upgrade_status` answers the upgrade with that HTTP status.
+    N times; `refuse_upgrade_status` answers the upgrade with that HTTP status; `venue.keys` without
+    a key revokes it.
+
+    `ed25519_key` is an API key and its public key in PEM; ConfigError when that is none.
     """
 
     def __init__(
@@ -73,14 +82,18 @@ class ExchangeSim:
         ca_out: Path | None = None,
         ledger_file: Path | None = None,
         hmac_key: tuple[str, str] | None = None,
+        ed25519_key: tuple[str, bytes] | None = None,
         ping_interval_s: float = PING_INTERVAL_S,
         clock_skew_ms: int = 0,
         last_price: Decimal = DEFAULT_PRICE,
     ) -> None:
         self.api_key, self.api_secret = hmac_key or (secrets.token_hex(32), secrets.token_hex(32))
+        self.ed25519_api_key = ed25519_key and ed25519_key[0]
+        keys: dict[str, AccountKey] = {self.api_key: self.api_secret}
+        if ed25519_key is not None:
+            keys[ed25519_key[0]] = _public_key(ed25519_key[1])
         self.venue = Venue(
-            api_key=self.api_key,
-            api_secret=self.api_secret,
+            keys=keys,
             last_price=dict.fromkeys(SYMBOLS, last_price),
             record=self._record,
             clock_skew_ms=clock_skew_ms,
@@ -159,24 +172,36 @@ class ExchangeSim:
             return connection.respond(HTTPStatus(self.refuse_upgrade_status), "refused\n")
         if urlsplit(request.path).path != PATH:
             return connection.respond(HTTPStatus.NOT_FOUND, f"only {PATH} is served here\n")
-        self.venue.connected(time.time_ns())
         return None
 
     async def _converse(self, connection: ServerConnection) -> None:
         path = connection.request.path if connection.request else PATH
         query = parse_qs(urlsplit(path).query)
         show_limits = query.get("returnRateLimits") != ["false"]
+        state = self.venue.connect(time.time_ns(), show_limits)
         answered = 0
         with contextlib.suppress(ConnectionClosed):
             while self.close_after_requests is None or answered < self.close_after_requests:
                 message = await connection.recv()
-                await connection.send(self.venue.answer(message, time.time_ns(), show_limits))
+                await connection.send(self.venue.answer(message, time.time_ns(), state))
                 answered += 1
 
     def _record(self, entry: LedgerEntry) -> None:
         self.ledger.append(entry)
         if self._ledger_stream is not None:
             print(json.dumps(dataclasses.asdict(entry)), file=self._ledger_stream, flush=True)
+
+
+def _public_key(pem: bytes) -> Ed25519PublicKey:
+    key: object = None
+    with contextlib.suppress(ValueError, UnsupportedAlgorithm):
+        key = load_pem_public_key(pem)
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(
+            "the exchange simulator was given no Ed25519 public key in PEM: give it the file that "
+            "`openssl pkey -in PRIVATE_PEM_FILE -pubout` writes."
+        )
+    return key
 
 
 @contextlib.contextmanager
@@ -206,6 +231,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--hmac-key", type=_hmac_key, metavar="KEY:SECRET", help="default: made at start"
+    )
+    parser.add_argument(
+        "--ed25519-key",
+        type=_ed25519_key,
+        metavar="KEY:PUBLIC_PEM_FILE",
+        help="an API key that can log on, and its public key; default: none",
     )
     parser.add_argument(
         "--ping-interval-s", type=_interval, default=PING_INTERVAL_S, metavar="S", help="default 20"
@@ -242,6 +273,7 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
         ca_out=args.ca_out,
         ledger_file=args.ledger,
         hmac_key=args.hmac_key,
+        ed25519_key=args.ed25519_key,
         ping_interval_s=args.ping_interval_s,
         clock_skew_ms=args.clock_skew_ms,
         last_price=args.price,
@@ -252,6 +284,7 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
             "ca_file": str(sim.ca_file),
             "api_key": sim.api_key,
             "api_secret": sim.api_secret,
+            "ed25519_api_key": sim.ed25519_api_key,
             "ledger": None if sim.ledger_file is None else str(sim.ledger_file),
             "pid": os.getpid(),
         }
@@ -277,6 +310,20 @@ def _hmac_key(text: str) -> tuple[str, str]:
     if not key or not secret:
         raise argparse.ArgumentTypeError("give the API key and its secret as KEY:SECRET")
     return key, secret
+
+
+def _ed25519_key(text: str) -> tuple[str, bytes]:
+    key, _, file = text.partition(":")
+    if not key or not file:
+        raise argparse.ArgumentTypeError(
+            "give the API key and the file with its public key as KEY:PUBLIC_PEM_FILE"
+        )
+    try:
+        return key, Path(file).read_bytes()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"{file} cannot be read ({error.strerror}): check the path"
+        ) from error
 
 
 def _interval(text: str) -> float:

@@ -3,9 +3,13 @@ looks like on the wire, and what a reply means."""
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine._native import lib
 
@@ -32,7 +36,8 @@ class OrderSpec:
 
 @dataclass(frozen=True, slots=True)
 class OrderTemplate:
-    """The string to sign and the JSON to send, with the offsets of the slots the C side patches."""
+    """The string to sign and the JSON to send, with the offsets of the slots the C side patches.
+    Without signature `payload` is empty and the offsets into it and of the signature are 0."""
 
     payload: bytes
     body: bytes
@@ -57,7 +62,7 @@ class Reply:
     retry_after_ms: int | None = None
 
 
-def order_params(spec: OrderSpec, api_key: str, recv_window_ms: int) -> dict[str, str | int]:
+def order_params(spec: OrderSpec, api_key: str | None, recv_window_ms: int) -> dict[str, str | int]:
     """Every parameter of `order.place` but the signature, with the slots still in it."""
     params: dict[str, str | int] = {
         "symbol": spec.symbol,
@@ -68,8 +73,9 @@ def order_params(spec: OrderSpec, api_key: str, recv_window_ms: int) -> dict[str
         "newOrderRespType": "ACK",
         "recvWindow": recv_window_ms,
         "timestamp": int(TIMESTAMP_SLOT),
-        "apiKey": api_key,
     }
+    if api_key is not None:
+        params["apiKey"] = api_key
     if spec.price is not None:
         params["price"] = spec.price
     if spec.time_in_force is not None:
@@ -77,32 +83,30 @@ def order_params(spec: OrderSpec, api_key: str, recv_window_ms: int) -> dict[str
     return params
 
 
-def signature_payload(params: dict[str, str | int]) -> str:
+def signature_payload(params: Mapping[str, str | int]) -> str:
     """Heading "SIGNED request example (HMAC)", step 1: `name=value`, sorted, joined by &."""
     return "&".join(f"{name}={params[name]}" for name in sorted(params))
 
 
-def order_template(spec: OrderSpec, api_key: str, recv_window_ms: int) -> OrderTemplate:
-    """The template of one rule's order."""
-    params = order_params(spec, api_key, recv_window_ms)
-    payload = signature_payload(params).encode()
-    body = json.dumps(
-        {
-            "id": CLIENT_ID_SLOT,
-            "method": "order.place",
-            "params": {**params, "signature": SIGNATURE_SLOT},
-        },
-        separators=(",", ":"),
-    ).encode()
+def order_template(
+    spec: OrderSpec, api_key: str, recv_window_ms: int, signed: bool = True
+) -> OrderTemplate:
+    """The template of one rule's order. With `signed` False it has neither key nor signature, for
+    a connection that has logged on (heading "Session Authentication")."""
+    params = order_params(spec, api_key if signed else None, recv_window_ms)
+    payload = signature_payload(params).encode() if signed else b""
+    if signed:
+        params["signature"] = SIGNATURE_SLOT
+    body = _request(CLIENT_ID_SLOT, "order.place", params)
     return OrderTemplate(
         payload=payload,
         body=body,
-        payload_client_id_at=_behind(payload, b"&newClientOrderId="),
-        payload_timestamp_at=_behind(payload, b"&timestamp="),
+        payload_client_id_at=_behind(payload, b"&newClientOrderId=") if signed else 0,
+        payload_timestamp_at=_behind(payload, b"&timestamp=") if signed else 0,
         body_request_id_at=_behind(body, b'"id":"'),
         body_client_id_at=_behind(body, b'"newClientOrderId":"'),
         body_timestamp_at=_behind(body, b'"timestamp":'),
-        body_signature_at=_behind(body, b'"signature":"'),
+        body_signature_at=_behind(body, b'"signature":"') if signed else 0,
     )
 
 
@@ -110,9 +114,31 @@ def _behind(text: bytes, name: bytes) -> int:
     return text.index(name) + len(name)
 
 
+def _request(request_id: str, method: str, params: Mapping[str, str | int] | None = None) -> bytes:
+    request: dict[str, object] = {"id": request_id, "method": method}
+    if params:
+        request["params"] = params
+    return json.dumps(request, separators=(",", ":")).encode()
+
+
 def time_request(request_id: str) -> bytes:
     """Heading "Check server time"."""
-    return json.dumps({"id": request_id, "method": "time"}, separators=(",", ":")).encode()
+    return _request(request_id, "time")
+
+
+def ed25519_signature(private_key: Ed25519PrivateKey, payload: str) -> str:
+    """Heading "SIGNED Request Example (Ed25519)", step 2: base64 of the UTF-8 text's signature."""
+    return base64.b64encode(private_key.sign(payload.encode())).decode()
+
+
+def logon_request(
+    request_id: str, api_key: str, private_key: Ed25519PrivateKey, timestamp_ms: int
+) -> bytes:
+    """Heading "Log in with API key (SIGNED)". Once it is answered with status 200, requests of this
+    connection need neither key nor signature; Ed25519 keys only. `timestamp_ms` is venue time."""
+    params: dict[str, str | int] = {"apiKey": api_key, "timestamp": timestamp_ms}
+    signature = ed25519_signature(private_key, signature_payload(params))
+    return _request(request_id, "session.logon", {**params, "signature": signature})
 
 
 def parse_reply(text: bytes) -> Reply | None:
