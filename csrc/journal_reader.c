@@ -1,5 +1,5 @@
-/* A reader of the journal. It reads with pread, through a window that it fills anew whenever it sees
- * nothing good in what it has: a file that is cut or written meanwhile costs it nothing but time.
+/* A reader of the journal. It reads with pread, through a window that it fills anew whenever it
+ * sees nothing good in what it has: a file that is cut or written meanwhile does it no harm.
  *
  * What it may meet where a record should be: nothing (its checksum is 0), or bytes that do not fit
  * their checksum. Good records behind such a place mean damage. None: the writer died there (a torn
@@ -145,8 +145,9 @@ static int judge(const hp_segment_header *h)
         return -HP_EJOURNAL_FILE;
     if (!has_magic(h) || h->crc != hp_segment_header_crc(h))
         return -HP_EJOURNAL_DAMAGED;
-    return h->version == HP_SEGMENT_VERSION && h->slot_bytes == HP_SLOT_BYTES ? 0
-                                                                              : -HP_EJOURNAL_FILE;
+    if (h->version != HP_SEGMENT_VERSION || h->slot_bytes != HP_SLOT_BYTES)
+        return -HP_EJOURNAL_FILE;
+    return 0;
 }
 
 /* From the beginning of the segment `fd`: 0, or what its header is instead of good. */
@@ -178,7 +179,7 @@ static int open_segment(const hp_journal_reader *r, uint32_t number)
     return openat(r->folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
-/* The writer prepares a segment long before it comes to it. A header that is not good has no say. */
+/* The writer prepares a segment long before it comes to it. A bad header has no say in this. */
 static int has_begun(int fd)
 {
     hp_segment_header header;
