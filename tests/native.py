@@ -18,8 +18,11 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 CSRC = TESTS.parent / "csrc"
 BLOCKS = TESTS.parents[1] / "shared" / "data" / "blocks"
-# What the programs link: the parts that do no I/O and need no library.
-SOURCES = ("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c")
+# What the programs link: the parts that need no library.
+SOURCES = (
+    *("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c"),
+    *("journal*.c", "crc32c.c", "clock.c"),
+)
 DEBUG = ("-O1", "-g", "-fno-omit-frame-pointer")
 SANITIZED = (*DEBUG, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 AS_SHIPPED = ("-O3", "-Wl,-z,relro,-z,now", "-DAS_SHIPPED")  # as in ffi_build.py
@@ -85,8 +88,12 @@ def write_corpus(folder: Path, target: str, transactions: Iterable[bytes]) -> No
     if target == "fuzz_tx":
         seeds = [bytes.fromhex(PAYMENT), *transactions]
     else:  # a place in the file behind the byte that chooses to patch it, and what goes there
-        places = (0, 8, 40, 48, 52, 56, 60, 64, 68, 128, 192, 640, 1000, 4000)
-        seeds = [b"\0" + at.to_bytes(3, "little") + b"\xff" * 8 for at in places]
+        places = (0, 8, 40, 48, 52, 56, 60, 64, 68, 128, 192, 640, 1000, 4000, 4096, 4100, 4104)
+        seeds = [
+            mode + at.to_bytes(3, "little") + b"\xff" * 8
+            for mode in (b"\0", b"\1")
+            for at in places
+        ]
         seeds.append(b"\7")
     for number, seed in enumerate(seeds):
         if len(seed) <= INPUT_BYTES_MAX:

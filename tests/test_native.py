@@ -22,7 +22,7 @@ from .native import (
     write_corpus,
 )
 
-FUZZ_RUNS = {"fuzz_tx": 100_000, "fuzz_book": 10_000}
+FUZZ_RUNS = {"fuzz_tx": 100_000, "fuzz_book": 10_000, "fuzz_journal": 10_000}
 
 
 @pytest.mark.parametrize("program", programs("c"), ids=lambda path: path.stem)
@@ -45,11 +45,12 @@ def test_signing_leaves_no_midstate_on_the_stack(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_books_are_handed_over_without_a_race(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["handover", "journal"])
+def test_threads_meet_without_a_race(name: str, tmp_path: Path) -> None:
     fixed_addresses = ["setarch", "-R"]  # ThreadSanitizer does not run under every randomisation
     if shutil.which("gcc") is None or run([*fixed_addresses, "true"]).returncode:
         pytest.skip("there is no gcc, or no `setarch -R`")
-    program = next(path for path in programs("c") if path.stem == "handover")
+    program = next(path for path in programs("c") if path.stem == name)
     binary = build("gcc", program, tmp_path, [*DEBUG, "-fsanitize=thread"])
     done = run([*fixed_addresses, str(binary)])
     assert done.returncode == 0, done.stderr
