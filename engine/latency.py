@@ -22,7 +22,6 @@ from engine.wallets import warn
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 _HEADINGS = ("p50", "p90", "p99", "p99.9", "max")
-_TOTALS = ("fire_total", "rawtx_to_send")
 _BAR_COLUMNS = 60
 # A bar up to p50, on to p90, p99, p99.9 and max.
 _BLOCKS = "█▓▒░·"
@@ -117,36 +116,7 @@ def duration(ns: float) -> str:
     return f"{ns:g} ns"
 
 
-# ---- as a picture -------------------------------------------------------------------------------
-
-
-def draw(stages: Sequence[Latency], file: Path, title: str) -> None:
-    """Percentiles of every stage as a PNG, both axes logarithmic: each nine as wide as the next."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise JournalError(
-            f"{file} needs matplotlib: `pip install 'harpoon-engine[plot]'`, or leave out --png"
-        ) from error
-    nines = math.log10(max(len(stage.sorted_ns) for stage in stages) + 1)
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
-    axes = figure.subplots()
-    axes.set_yscale("log")
-    colours = matplotlib.colormaps["viridis"]
-    for number, stage in enumerate(stages):
-        total = stage.stage in _TOTALS
-        colour = "black" if total else colours(0.9 * number / len(stages))
-        shares = [1 - 10 ** -(nines * i / 400) for i in range(401)]
-        shown = [share for share in shares if share < 1 - 1 / (len(stage.sorted_ns) + 1)]
-        axes.plot(
-            [-math.log10(1 - share) for share in shown],
-            [max(1, stage.at(share)) for share in shown],
-            color=colour,
-            linewidth=2.4 if total else 1.6,
-            linestyle="--" if stage.stage == _TOTALS[0] else "-",
-        )
-    figure.savefig(file, dpi=120)
+# ---- the command --------------------------------------------------------------------------------
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,12 +130,22 @@ def run(options: argparse.Namespace) -> int:
     console = open_console()
     console.print(table(stages))
     if options.png:
-        draw(stages, options.png, str(options.journal))
+        _draw(stages, options.png, options.journal)
     else:
         _print_bars(console, stages)
     if options.json:
         write_json(options.json, {stage.stage: stage.summary() for stage in stages})
     return 0
+
+
+def _draw(stages: Sequence[Latency], file: Path, journal: Path) -> None:
+    try:
+        from engine.latency_plot import draw
+    except ImportError as error:
+        raise JournalError(
+            f"{file} needs matplotlib: `pip install 'harpoon-engine[plot]'`, or leave out --png"
+        ) from error
+    draw(stages, file, journal.resolve().name)
 
 
 def _print_bars(console: Console, stages: Sequence[Latency]) -> None:
