@@ -42,7 +42,13 @@ def run(options: argparse.Namespace) -> int:
     if write is None:
         raise JournalError(f"{options.out} must end in .jsonl or .parquet: that says what to write")
     losses: list[Damage] = []
-    count = write(options.out, _rows(Reader(options.journal), losses))
+    reader = Reader(options.journal)
+    try:
+        count = write(options.out, _rows(reader, losses))
+    except OSError as error:
+        raise JournalError(
+            f"cannot write {options.out} ({error.strerror}): choose another place for --out"
+        ) from error
     print(f"{options.out}: records {count:,}")
     return 1 if losses else 0
 

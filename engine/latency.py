@@ -104,8 +104,9 @@ def _axis(low: int, high: int) -> str:
     axis = ""
     for power in range(low, high):
         at = round((power - low) / (high - low) * _BAR_COLUMNS)
-        axis = axis.ljust(at) + "|" + duration(10**power)
-    return axis.ljust(_BAR_COLUMNS) + "|"
+        if len(axis) <= at:  # else there is no room for its label
+            axis = f"{axis:<{at}}|{duration(10**power)}"
+    return f"{axis[:_BAR_COLUMNS]:<{_BAR_COLUMNS}}|"
 
 
 def duration(ns: float) -> str:
@@ -145,7 +146,12 @@ def _draw(stages: Sequence[Latency], file: Path, journal: Path) -> None:
         raise JournalError(
             f"{file} needs matplotlib: `pip install 'harpoon-engine[plot]'`, or leave out --png"
         ) from error
-    draw(stages, file, journal.resolve().name)
+    try:
+        draw(stages, file, journal.resolve().name)
+    except OSError as error:
+        raise JournalError(
+            f"cannot write {file} ({error.strerror}): choose another place for --png"
+        ) from error
 
 
 def _print_bars(console: Console, stages: Sequence[Latency]) -> None:
