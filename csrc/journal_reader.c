@@ -252,13 +252,13 @@ static int go_on(hp_journal_reader *r)
     hp_record record;
     uint32_t number;
     int reading = r->fd >= 0 && !r->over;
-    if (reading && look_again(r, &record) == GOOD)
+    enum found found = reading ? look_again(r, &record) : NOTHING;
+    if (found == GOOD)
         return 1;
     int fd = next_begun(r, &number);
-    enum found found = reading ? look_again(r, &record) : NOTHING; /* before it went on there */
-    int rc = found == GOOD;
-    if (reading && !rc && (found == BAD || fd >= 0 || !r->searched))
-        rc = get_past(r);
+    int rc = 0;
+    if (reading && (found == BAD || fd >= 0 || !r->searched))
+        rc = get_past(r); /* looks again: the writer may have gone on here before it did there */
     if (rc == 0) {
         r->place.offset = r->at;
         r->over |= found == BAD;
