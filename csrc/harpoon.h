@@ -50,6 +50,10 @@ enum hp_error {
     HP_ENOT_READY,           /* no open session */
     HP_ETHREAD,              /* called from a thread that does not own the engine */
     HP_ECONFIG,              /* a number in the configuration is out of its bounds */
+    HP_EJOURNAL,             /* a record is longer than the journal takes */
+    HP_EJOURNAL_FILE,        /* not a journal, or of another version or byte order */
+    HP_EJOURNAL_DAMAGED,     /* bytes of a journal were changed or lost */
+    HP_EJOURNAL_LOCKED,      /* another process writes this journal */
 };
 
 /* A constant English sentence for a (negative or positive) return code. */
@@ -385,6 +389,146 @@ void hp_tls_close(hp_tls *tls);
 const char *hp_tls_reason(const hp_tls *tls);
 /* "TLSv1.3 TLS_AES_256_GCM_SHA384", once the handshake is done. */
 const char *hp_tls_cipher(hp_tls *tls);
+
+/* ---- what is recorded ------------------------------------------------------------------------ */
+
+#define HP_INTENT_OUTPOINTS 8 /* listed in one intent; HP_RECORD_SPENT has the others */
+#define HP_OUTPOINT_BYTES 36  /* txid, little-endian vout */
+
+enum hp_record_kind { /* what the payload is */
+    HP_RECORD_PREAMBLE = 1, /* JSON: what the numbers of this segment mean */
+    HP_RECORD_SIGNAL = 2,   /* hp_signal, then its listed hp_paid_output's */
+    HP_RECORD_INTENT = 3,   /* hp_intent, then its outpoints: before the send */
+    HP_RECORD_ORDER = 4,    /* hp_order_event: after the send or the refusal */
+    HP_RECORD_MESSAGE = 5,  /* text from the venue */
+    HP_RECORD_OPENED = 6,   /* a session is open; the cipher in words */
+    HP_RECORD_CLOSED = 7,   /* it ended; the reason in words */
+    HP_RECORD_FEED = 8,     /* hp_feed_note, then words */
+    HP_RECORD_BLOCK = 9,    /* hp_block_note */
+    HP_RECORD_COMMAND = 10, /* hp_command_note, then words */
+    HP_RECORD_STATS = 11,   /* hp_stats */
+    HP_RECORD_NOTICE = 12,  /* words */
+    HP_RECORD_SPENT = 13,   /* txid, then the outpoints beyond those in the intent */
+};
+
+typedef struct hp_intent { /* an order that is about to leave, or would in dry-run */
+    uint8_t txid[32];
+    int64_t net_sat;
+    int64_t timestamp_ms; /* in the order, venue time */
+    int64_t t_rx_ns;      /* the transaction came in */
+    int64_t t_trigger_ns; /* the rule matched */
+    uint32_t n_in;        /* outpoints that the transaction spends */
+    uint32_t n_outpoints; /* that follow, at most HP_INTENT_OUTPOINTS */
+    uint16_t order;       /* template */
+    int16_t rule;
+    uint16_t exchange;
+    uint8_t kind;         /* enum hp_kind */
+    uint8_t live;         /* 0: dry-run */
+    uint8_t armed;        /* sealed before the trigger */
+    char client_id[37];
+    uint8_t pad[2];
+} hp_intent;
+
+enum hp_feed_note_kind {
+    HP_FEED_CONNECTED = 1,
+    HP_FEED_DISCONNECTED,
+    HP_FEED_UNREACHABLE,
+    HP_FEED_NOT_ZMTP,
+    HP_FEED_MALFORMED,
+    HP_FEED_GAP,
+    HP_FEED_RESTART,
+    HP_FEED_TIMED_OUT,
+};
+
+typedef struct hp_feed_note {
+    uint64_t count;    /* of a gap: messages missed */
+    uint32_t sequence; /* that the node gave the message */
+    uint16_t endpoint;
+    uint8_t kind;      /* enum hp_feed_note_kind */
+    uint8_t topic;
+} hp_feed_note;
+
+typedef struct hp_block_note { /* a block joined or left the node's chain */
+    uint8_t hash[32];
+    uint16_t endpoint;
+    uint8_t label; /* 'C' connected, 'D' disconnected */
+    uint8_t pad;
+} hp_block_note;
+
+typedef struct hp_command_note {
+    int64_t value;    /* what came with it */
+    uint32_t command;
+    int32_t error;    /* 0, or the code with which it was refused */
+} hp_command_note;
+
+/* ---- journal --------------------------------------------------------------------------------- */
+
+#define HP_RECORD_BYTES_MAX (1u << 20)   /* of a payload */
+#define HP_SEGMENT_BYTES_MIN (4u << 20)
+#define HP_SEGMENT_BYTES (16u << 20)     /* the usual size */
+#define HP_SEGMENT_BYTES_MAX (1u << 30)
+#define HP_JOURNAL_RESERVE (256u << 10)
+
+/* An append-only log in a folder of memory-mapped segment files, NNNNNNNN.hpj: one writer, any
+ * number of readers in other processes. It survives its writer's kill -9, not a loss of power: the
+ * kernel writes it to the disk when it likes. See docs/journal.md. */
+typedef struct hp_journal hp_journal;
+
+typedef struct hp_record {
+    uint32_t crc;         /* CRC-32C of what follows, seeded with the run; written last */
+    uint32_t payload_len;
+    uint64_t sequence;    /* 1, 2, 3... over the folder; 0 for a segment's preamble */
+    int64_t t_ns;
+    uint32_t kind;        /* enum hp_record_kind */
+    uint32_t pad;
+} hp_record;
+
+/* The folder, made when it is absent (0700), is this process's to write. NULL on failure with
+ * *error set: -HP_EJOURNAL_LOCKED (its file `lock` has the writer's pid), -HP_ECONFIG for a size
+ * out of its bounds, -errno. Nothing can be appended before hp_journal_prepare(). */
+hp_journal *hp_journal_open(const char *folder, uint64_t segment_bytes, int *error);
+void hp_journal_close(hp_journal *journal);
+/* One other thread, or the writer before it starts: when no segment waits, make, preallocate and
+ * map the next, with `preamble` (JSON) as its first record, and let go of the one that is full. 1
+ * made, 0 nothing to do, -HP_EJOURNAL for a preamble too long, -errno (-ENOSPC, -EACCES...). */
+int hp_journal_prepare(hp_journal *journal, const uint8_t *preamble, size_t len);
+
+/* The writer's thread: */
+/* One record, `a` and behind it `b`. Never allocates, locks or enters the kernel. 0, -HP_EJOURNAL
+ * above HP_RECORD_BYTES_MAX, or -ENOSPC when neither this segment nor a waiting one has room. */
+int hp_journal_append(hp_journal *journal, uint32_t kind, int64_t t_ns, const void *a,
+                      size_t a_len, const void *b, size_t b_len);
+/* 1 when HP_JOURNAL_RESERVE bytes more can be appended: the condition for arming. */
+int hp_journal_ready(const hp_journal *journal);
+/* Bytes until -ENOSPC, as of now; each record takes 32 more than its payload, in units of 64. */
+uint64_t hp_journal_room(const hp_journal *journal);
+/* Write the zeros that are there to where the next records go. The kernel protects pages of a file
+ * after it has written them to disk: this takes the fault, and keeps the lines in the cache. */
+void hp_journal_touch(hp_journal *journal);
+const uint8_t *hp_journal_run(const hp_journal *journal); /* 16 random bytes: this run's id */
+
+typedef struct hp_journal_reader hp_journal_reader;
+
+typedef struct hp_journal_place { /* what the reader's last call was about */
+    uint64_t offset;        /* in its segment: of the record, of the damage, or of the end */
+    uint64_t skipped_bytes; /* damaged: from there to the next good record */
+    uint64_t missing;       /* damaged: records that the sequence lacks */
+    int64_t created_epoch_ns;
+    uint32_t segment;       /* the number of the file; 0: none */
+    uint8_t run[16];        /* the run that wrote it */
+    uint8_t torn;           /* at the end lies a record that was not finished */
+} hp_journal_place;
+
+/* Any thread or process, each reader one thread. `path` is the folder, or one segment in it. NULL
+ * on failure with *error set: -HP_EJOURNAL_FILE, -ENOMEM, -errno. */
+hp_journal_reader *hp_journal_reader_open(const char *path, int *error);
+void hp_journal_reader_close(hp_journal_reader *reader);
+/* 1 and the next record, its payload valid until the next call, and its time since the epoch; 0
+ * nothing more yet: call again later. -HP_EJOURNAL_DAMAGED: something is lost here, and the next
+ * call goes on behind it; -HP_EJOURNAL_FILE: a segment of another version, which is left out. */
+int hp_journal_reader_next(hp_journal_reader *reader, hp_record *record, const uint8_t **payload,
+                           int64_t *epoch_ns);
+void hp_journal_reader_place(const hp_journal_reader *reader, hp_journal_place *place);
 
 /* ---- the engine ------------------------------------------------------------------------------ */
 

@@ -30,6 +30,12 @@ MENU: Menu = {
     "run": Command("engine.run", "run against a node and a venue; dry-run unless told otherwise"),
     "book": Command("engine.wallets", "build address books into one file that runs map"),
     "doctor": Command("engine.doctor", "check this machine, with the cure for what is wrong"),
+    "journal": {
+        "show": Command("engine.journal_show", "what was recorded, as lines or JSON"),
+        "verify": Command("engine.journal_verify", "read it to its end and say what is lost"),
+        "export": Command("engine.journal_export", "to JSON lines or Parquet"),
+    },
+    "latency": Command("engine.latency", "percentiles of a journal's orders, stage by stage"),
     "bench": {
         "send": Command("harpoon_bench.send", "trigger to send returned, beside a bare send"),
         "kernels": Command("harpoon_bench.kernels", "hashing, signing, the walk and the book"),

@@ -29,6 +29,10 @@ class FeedError(HarpoonError):
     """The node's feed, or a file that is replayed as one, cannot be used."""
 
 
+class JournalError(HarpoonError):
+    """A journal cannot be written or read."""
+
+
 class VenueError(HarpoonError):
     """The exchange cannot be reached, refused us, or said something it should not."""
 
