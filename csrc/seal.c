@@ -36,7 +36,7 @@
 #define HEADER_LEN 5
 #define TAG_LEN 16
 #define KEY_MAX 32
-#define LABEL_MAX 16
+#define LABEL_MAX (sizeof "tls13 traffic upd" - 1)
 #define TOUCH_BYTES 600 /* a usual order */
 #define CACHE_LINE 64
 

@@ -18,8 +18,12 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 CSRC = TESTS.parent / "csrc"
 BLOCKS = TESTS.parents[1] / "shared" / "data" / "blocks"
-# What the programs link: the parts that do no I/O and need no library.
-SOURCES = ("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c")
+# What the programs link: the parts that do no I/O, and the library that some of them need.
+SOURCES = (
+    *("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c"),
+    *("seal.c", "tls*.c"),
+)
+LIBRARIES = ("-lssl", "-lcrypto")
 DEBUG = ("-O1", "-g", "-fno-omit-frame-pointer")
 SANITIZED = (*DEBUG, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 AS_SHIPPED = ("-O3", "-Wl,-z,relro,-z,now", "-DAS_SHIPPED")  # as in ffi_build.py
@@ -47,7 +51,7 @@ def build(compiler: str, program: Path, folder: Path, flags: Sequence[str]) -> P
     out = folder / program.stem
     command = [compiler, "-std=c11", "-D_GNU_SOURCE", "-pthread", *flags, f"-I{CSRC}"]
     files = [str(program), *map(str, sources), "-o", str(out)]
-    subprocess.run([*command, *files], check=True, env=ENVIRONMENT)
+    subprocess.run([*command, *files, *LIBRARIES], check=True, env=ENVIRONMENT)
     return out
 
 
