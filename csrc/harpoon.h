@@ -373,7 +373,8 @@ int hp_tls_output(hp_tls *tls, const uint8_t **data);
 void hp_tls_sent(hp_tls *tls, size_t len);
 /* 1 done, 0 more bytes needed, -HP_ETLS... */
 int hp_tls_handshake(hp_tls *tls);
-/* Plaintext from the peer into `out`: n > 0, 0 nothing yet, -HP_ETLS..., -HP_ETLS_CLOSED. */
+/* Plaintext from the peer into `out`: n > 0, 0 nothing yet, -HP_ETLS..., -HP_ETLS_CLOSED. It may
+ * leave something in the output: the answer to a KeyUpdate, an alert. */
 int hp_tls_read(hp_tls *tls, uint8_t *out, size_t cap);
 /* Seal `len` bytes of plaintext behind what waits in the output: len, or -HP_ETLS..., -ENOSPC,
  * -HP_ENOT_READY before the handshake is done. */

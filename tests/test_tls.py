@@ -402,13 +402,17 @@ def test_renegotiation_is_declined(ca: Identity, leaf: Identity) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no other peer here sends KeyUpdate")
-def test_key_update_is_answered(ca: Identity, leaf: Identity) -> None:
+@pytest.mark.parametrize("size", [16, lib.HP_SLOT_BYTES_MAX + 1])  # ours from then on; OpenSSL's
+def test_key_update_is_answered(size: int, ca: Identity, leaf: Identity) -> None:
     with s_server(str(leaf.pem)) as (process, connection):
         client = Client(ca.pem)
         while not client.handshake():
             connection.sendall(client.drain())
             client.feed(connection.recv(READ_SIZE))
+        first = b"-" * (size - 1) + b"\n"
+        client.seal(first)
         connection.sendall(client.drain())
+        wait_for(process, first)
         for i in range(3):
             client.seal(b"order %d\n" % i)
             one_record = len(client.waiting())
