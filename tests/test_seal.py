@@ -462,6 +462,7 @@ def test_requests_that_find_the_output_full(peer: MemoryPeer) -> None:
             peer.client.seal(filling)
             written += filling
     for _ in range(100):  # each has an answer, until there is no room for one
+        seal_ahead(peer.client, 1, b"too late")
         peer.update_key(requested=True)
         assert peer.client.read() == b""
     full = peer.client.waiting()
@@ -473,6 +474,7 @@ def test_requests_that_find_the_output_full(peer: MemoryPeer) -> None:
     peer.receive(peer.client.drain())
     answered = peer.watch.updates
     assert 1 < answered < 100
+    require_disarmed(peer.client)
     assert seal_ahead(peer.client, 0, b"order") == 1
     assert not place(peer.client, 0)  # the late answer goes first
     peer.receive(peer.client.drain())
