@@ -361,6 +361,9 @@ void hp_ws_mask(uint8_t *payload, size_t len, const uint8_t mask[4]);
 /* 1 when `data` is well-formed UTF-8 (RFC 3629), else 0. */
 int hp_utf8_valid(const uint8_t *data, size_t len);
 
+#define HP_SLOTS_MAX 64
+#define HP_SLOT_BYTES_MAX 2064 /* plaintext of a record sealed ahead: an order and its header */
+
 typedef struct hp_tls hp_tls; /* a TLS client over memory: it never touches a socket */
 
 /* `host` is verified in the certificate and sent as SNI (an IP address: verified, not sent).
@@ -376,15 +379,35 @@ int hp_tls_output(hp_tls *tls, const uint8_t **data);
 void hp_tls_sent(hp_tls *tls, size_t len);
 /* 1 done, 0 more bytes needed, -HP_ETLS... */
 int hp_tls_handshake(hp_tls *tls);
-/* Plaintext from the peer into `out`: n > 0, 0 nothing yet, -HP_ETLS..., -HP_ETLS_CLOSED. */
+/* Plaintext from the peer into `out`: n > 0, 0 nothing yet, -HP_ETLS..., -HP_ETLS_CLOSED. It may
+ * leave something in the output: the answer to a KeyUpdate, an alert. */
 int hp_tls_read(hp_tls *tls, uint8_t *out, size_t cap);
 /* Seal `len` bytes of plaintext behind what waits in the output: len, or -HP_ETLS..., -ENOSPC,
  * -HP_ENOT_READY before the handshake is done. */
 int hp_tls_seal(hp_tls *tls, const uint8_t *data, size_t len);
-/* Touch what the next hp_tls_seal() will need, so that it stays in the caches. */
+/* Touch what the next record will need, so that it stays in the caches. */
 void hp_tls_touch(hp_tls *tls);
 /* close_notify behind what waits in the output. */
 void hp_tls_close(hp_tls *tls);
+/* Records sealed ahead. In TLS 1.3 the write side becomes ours with the first hp_tls_seal(), if
+ * that is one record of at most HP_SLOT_BYTES_MAX bytes; from then on several records can be made
+ * for the next sequence number, of which at most one is sent. Each slot holds one of these
+ * alternatives. Everything else that is written (hp_tls_seal(), the answer to a KeyUpdate in
+ * hp_tls_read(), hp_tls_close()) takes the number, and so wipes them.
+ *
+ * Seal `len` bytes into `slot`, in place of what is there: 1; 0 when this connection cannot
+ * (TLS 1.2, an unknown suite, not yet ours, at its end); -ENOSPC above HP_SLOT_BYTES_MAX or when a
+ * due KeyUpdate finds no room in the output; -EINVAL for no slot. It may write that KeyUpdate. */
+int hp_tls_seal_ahead(hp_tls *tls, int slot, const uint8_t *data, size_t len);
+/* *record points at the record in `slot`: its length, or 0 when there is none that may be sent now.
+ * None may as long as something waits in the output, which has earlier numbers. */
+int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record);
+/* The record in `slot` was handed to the kernel, which reads it no longer, whatever came of it: the
+ * number advances and all alternatives are wiped. Between hp_tls_sealed() and this no other call
+ * may be made. Committing what was not sealed ends the write side. */
+void hp_tls_commit(hp_tls *tls, int slot);
+/* None was sent and none will be: all alternatives are wiped, the number stays. */
+void hp_tls_discard(hp_tls *tls);
 /* Why the last call failed, in OpenSSL's words; "" if it did not. */
 const char *hp_tls_reason(const hp_tls *tls);
 /* "TLSv1.3 TLS_AES_256_GCM_SHA384", once the handshake is done. */

@@ -12,6 +12,8 @@
 
 /* More than any record adds to its plaintext. */
 #define RECORD_OVERHEAD (SSL3_RT_HEADER_LENGTH + SSL3_RT_MAX_ENCRYPTED_OVERHEAD)
+/* Our largest record that is not data: a KeyUpdate. An alert is smaller. */
+#define CONTROL_BYTES (HP_SEAL_KEY_UPDATE_LEN + HP_SEAL_OVERHEAD)
 #define HOST_LEN_MAX 255
 
 /* ---- the BIO: OpenSSL's side of the two buffers ---------------------------------------------- */
@@ -35,13 +37,15 @@ static int bio_write(BIO *bio, const char *data, size_t len, size_t *done)
 {
     hp_tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
+    *done = len;
+    if (tls->writer >= HP_WRITER_OURS) /* under numbers that are used up */
+        return 1;
     if (len > HP_TLS_OUTPUT_BYTES - tls->output_end) {
         BIO_set_retry_write(bio);
         return 0;
     }
     memcpy(tls->output + tls->output_end, data, len);
     tls->output_end += len;
-    *done = len;
     return 1;
 }
 
@@ -63,6 +67,121 @@ static BIO_METHOD *new_method(void)
     return NULL;
 }
 
+/* ---- the writer ------------------------------------------------------------------------------ */
+
+/* Keeps the secret that our first application key is made of, and nothing else of what it is told
+ * (the format is NSS's: label, client random, secret). */
+static void on_secret(const SSL *ssl, const char *line)
+{
+    static const char label[] = "CLIENT_TRAFFIC_SECRET_0 ";
+    hp_tls *tls = SSL_get_app_data(ssl);
+    const char *secret = strrchr(line, ' ');
+    if (SSL_is_server(ssl) || tls->writer != HP_WRITER_UNDECIDED || !secret ||
+        strncmp(line, label, sizeof label - 1) != 0)
+        return;
+    if (!OPENSSL_hexstr2buf_ex(tls->seal.secret, sizeof tls->seal.secret, &tls->seal.secret_len,
+                               secret + 1, '\0'))
+        tls->seal.secret_len = 0;
+}
+
+static void end_writer(hp_tls *tls)
+{
+    hp_seal_end(&tls->seal);
+    tls->writer = HP_WRITER_ENDED;
+}
+
+/* One record behind what waits, whose room the caller has made sure of. */
+static int put_record(hp_tls *tls, enum hp_content type, const uint8_t *data, size_t len)
+{
+    int n = hp_seal_now(&tls->seal, type, data, len, tls->output + tls->output_end);
+    if (n < 0)
+        end_writer(tls);
+    else
+        tls->output_end += (size_t)n;
+    return n;
+}
+
+/* The KeyUpdate that is due, if one is, goes before all other records: 0, -ENOSPC or -HP_ETLS. */
+static int update_key(hp_tls *tls)
+{
+    if (!tls->update_due && !hp_seal_is_worn(&tls->seal))
+        return 0;
+    if (HP_TLS_OUTPUT_BYTES - tls->output_end < 2 * CONTROL_BYTES) /* the last one is an alert's */
+        return -ENOSPC;
+    int n = hp_seal_key_update(&tls->seal, tls->output + tls->output_end);
+    if (n < 0) {
+        end_writer(tls);
+        return n;
+    }
+    tls->output_end += (size_t)n;
+    tls->update_due = 0;
+    return 0;
+}
+
+/* Any alert of ours is the last record: close_notify, or fatal (RFC 8446 6). */
+static void put_alert(hp_tls *tls, const uint8_t alert[2])
+{
+    if (HP_TLS_OUTPUT_BYTES - tls->output_end >= CONTROL_BYTES)
+        put_record(tls, HP_CONTENT_ALERT, alert, 2);
+    end_writer(tls);
+}
+
+/* What OpenSSL reads and writes while the write side is ours, as plaintext. Of handshake messages a
+ * client writes nothing any more but KeyUpdates, and these only to answer requests, which were seen
+ * when they were read. */
+static void on_message(int written, int version, int type, const void *data, size_t len, SSL *ssl,
+                       void *context)
+{
+    hp_tls *tls = context;
+    const uint8_t *message = data;
+    (void)version, (void)ssl;
+    if (tls->writer != HP_WRITER_OURS)
+        return;
+    int is_update = type == SSL3_RT_HANDSHAKE && len == HP_SEAL_KEY_UPDATE_LEN &&
+                    message[0] == SSL3_MT_KEY_UPDATE;
+    if (written && type == SSL3_RT_ALERT && len == 2) {
+        put_alert(tls, message);
+    } else if (written && type == SSL3_RT_HANDSHAKE && !is_update) {
+        end_writer(tls); /* the peer would miss it */
+    } else if (!written && is_update && message[4] == SSL_KEY_UPDATE_REQUESTED) {
+        tls->update_due = 1;
+        hp_seal_discard(&tls->seal);
+    }
+}
+
+/* OpenSSL has sealed `data` as the first application record. When ours is the same to the last
+ * byte, its keys and its numbers are understood, and the write side is taken over. */
+static void choose_writer(hp_tls *tls, const uint8_t *data, size_t len, const uint8_t *theirs,
+                          size_t theirs_len)
+{
+    hp_seal *seal = &tls->seal;
+    uint32_t suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(tls->ssl));
+    if (SSL_version(tls->ssl) != TLS1_3_VERSION || len > HP_SLOT_BYTES_MAX ||
+        !hp_seal_start(seal, suite) || hp_seal_ahead(seal, 0, data, len) != 1 ||
+        seal->len[0] != theirs_len || memcmp(seal->record[0], theirs, theirs_len) != 0) {
+        hp_seal_end(seal);
+        tls->writer = HP_WRITER_OPENSSL;
+        return;
+    }
+    hp_seal_commit(seal);
+    tls->writer = HP_WRITER_OURS;
+    SSL_set_msg_callback(tls->ssl, on_message);
+    SSL_set_msg_callback_arg(tls->ssl, tls);
+}
+
+static int seal_ours(hp_tls *tls, const uint8_t *data, size_t len)
+{
+    for (size_t at = 0; at < len; at += HP_SEAL_PLAIN_MAX) {
+        size_t piece = len - at < HP_SEAL_PLAIN_MAX ? len - at : HP_SEAL_PLAIN_MAX;
+        int rc = update_key(tls);
+        if (rc == 0)
+            rc = put_record(tls, HP_CONTENT_DATA, data + at, piece);
+        if (rc < 0)
+            return rc;
+    }
+    return (int)len;
+}
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 hp_tls *hp_tls_over(SSL_CTX *ctx)
@@ -82,6 +201,8 @@ hp_tls *hp_tls_over(SSL_CTX *ctx)
         hp_tls_free(tls);
         return NULL;
     }
+    SSL_CTX_set_keylog_callback(ctx, on_secret);
+    SSL_set_app_data(tls->ssl, tls);
     BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
     SSL_set_bio(tls->ssl, bio, bio); /* takes it over */
@@ -95,6 +216,7 @@ void hp_tls_free(hp_tls *tls)
     SSL_free(tls->ssl);
     SSL_CTX_free(tls->ctx);
     BIO_meth_free(tls->method);
+    hp_seal_end(&tls->seal);
     free(tls);
 }
 
@@ -210,6 +332,12 @@ static void begin(hp_tls *tls)
     ERR_clear_error();
 }
 
+static int ended(hp_tls *tls)
+{
+    tls->reason = ERR_reason_error_string(ERR_PACK(ERR_LIB_SSL, 0, SSL_R_PROTOCOL_IS_SHUTDOWN));
+    return -HP_ETLS;
+}
+
 int hp_tls_handshake(hp_tls *tls)
 {
     begin(tls);
@@ -222,39 +350,103 @@ int hp_tls_read(hp_tls *tls, uint8_t *out, size_t cap)
     size_t n;
     begin(tls);
     int rc = SSL_read_ex(tls->ssl, out, cap < INT_MAX ? cap : INT_MAX, &n);
-    return rc == 1 ? (int)n : explain(tls, rc);
+    rc = rc == 1 ? (int)n : explain(tls, rc);
+    if (tls->writer == HP_WRITER_OURS) {
+        if (rc >= 0 || rc == -HP_ETLS_CLOSED)
+            update_key(tls); /* without room it stays due */
+        else
+            end_writer(tls);
+    }
+    return rc;
 }
 
 int hp_tls_seal(hp_tls *tls, const uint8_t *data, size_t len)
 {
-    size_t room = HP_TLS_OUTPUT_BYTES - tls->output_end, n;
+    size_t before = tls->output_end, room = HP_TLS_OUTPUT_BYTES - before, n;
+    if (tls->writer == HP_WRITER_ENDED)
+        return ended(tls);
+    /* The records, and one more: the answer to a KeyUpdate goes first (RFC 8446 4.6.3). OpenSSL
+     * would want half-written records written again, so there has to be room for all. */
+    int fits = len <= room && len + (len / SSL3_RT_MAX_PLAIN_LENGTH + 2) * RECORD_OVERHEAD <= room;
+    if (tls->writer == HP_WRITER_OURS) {
+        tls->reason = "";
+        return fits ? seal_ours(tls, data, len) : -ENOSPC;
+    }
     begin(tls);
     if (!SSL_is_init_finished(tls->ssl))
         return -HP_ENOT_READY;
-    /* The records, and one more: the answer to a KeyUpdate goes first (RFC 8446 4.6.3). OpenSSL
-     * would want half-written records written again, so there has to be room for all. */
-    if (len > room || len + (len / SSL3_RT_MAX_PLAIN_LENGTH + 2) * RECORD_OVERHEAD > room)
+    if (!fits)
         return -ENOSPC;
-    if (SSL_write_ex(tls->ssl, data, len, &n) == 1)
-        return (int)n;
-    int rc = explain(tls, 0);
-    return rc < 0 ? rc : -HP_ETLS;
+    if (SSL_write_ex(tls->ssl, data, len, &n) != 1) {
+        int rc = explain(tls, 0);
+        return rc < 0 ? rc : -HP_ETLS;
+    }
+    if (tls->writer == HP_WRITER_UNDECIDED && len > 0)
+        choose_writer(tls, data, len, tls->output + before, tls->output_end - before);
+    return (int)n;
+}
+
+static int is_slot(int slot)
+{
+    return slot >= 0 && slot < HP_SLOTS_MAX;
+}
+
+int hp_tls_seal_ahead(hp_tls *tls, int slot, const uint8_t *data, size_t len)
+{
+    if (!is_slot(slot))
+        return -EINVAL;
+    if (tls->writer != HP_WRITER_OURS)
+        return 0;
+    if (len > HP_SLOT_BYTES_MAX)
+        return -ENOSPC;
+    int rc = update_key(tls);
+    if (rc == 0)
+        rc = hp_seal_ahead(&tls->seal, slot, data, len);
+    return rc == -HP_ETLS ? 0 : rc;
+}
+
+int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record)
+{
+    if (!is_slot(slot) || tls->output_at < tls->output_end)
+        return 0;
+    *record = tls->seal.record[slot];
+    return tls->seal.len[slot];
+}
+
+void hp_tls_commit(hp_tls *tls, int slot)
+{
+    if (is_slot(slot) && tls->seal.len[slot] > 0)
+        hp_seal_commit(&tls->seal);
+    else if (tls->writer == HP_WRITER_OURS)
+        end_writer(tls); /* under which number did it leave? */
+}
+
+void hp_tls_discard(hp_tls *tls)
+{
+    hp_seal_discard(&tls->seal);
 }
 
 void hp_tls_touch(hp_tls *tls)
 {
     size_t n;
-    SSL_write_ex(tls->ssl, "", 0, &n); /* writes nothing (SSL_write(3)) */
-    ERR_clear_error();
+    if (tls->writer == HP_WRITER_OURS) {
+        hp_seal_touch(&tls->seal);
+    } else if (tls->writer != HP_WRITER_ENDED) {
+        SSL_write_ex(tls->ssl, "", 0, &n); /* writes nothing (SSL_write(3)) */
+        ERR_clear_error();
+    }
     for (size_t i = 0; i < 1024; i += 64)
         *(volatile uint8_t *)(tls->output + i);
 }
 
 void hp_tls_close(hp_tls *tls)
 {
+    static const uint8_t close_notify[2] = {SSL3_AL_WARNING, SSL3_AD_CLOSE_NOTIFY};
     begin(tls);
-    if (!(SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN)) /* the second call would read */
-        SSL_shutdown(tls->ssl);
+    if (tls->writer == HP_WRITER_OURS)
+        put_alert(tls, close_notify);
+    else if (tls->writer != HP_WRITER_ENDED && !(SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN))
+        SSL_shutdown(tls->ssl); /* a second one would read */
     ERR_clear_error();
 }
 

@@ -67,11 +67,22 @@ static int handshake(hp_tls *client, hp_tls *server)
     return -HP_ETLS;
 }
 
+/* The write side becomes ours with the first record, as it does in a real session. */
+static int take_over(hp_tls *client)
+{
+    const uint8_t *record;
+    int rc = hp_tls_seal(client, (const uint8_t *)"", 1);
+    hp_tls_sent(client, (size_t)hp_tls_output(client, &record));
+    return rc;
+}
+
 hp_tls *hp_tls_rehearsal_new(int *error)
 {
     hp_tls *client = hp_tls_over(SSL_CTX_new(TLS_client_method()));
     hp_tls *server = hp_tls_over(server_ctx());
     int rc = client && server ? handshake(client, server) : -HP_ETLS;
+    if (rc >= 0)
+        rc = take_over(client);
     hp_tls_free(server);
     ERR_clear_error();
     if (rc < 0) {
