@@ -19,7 +19,10 @@ TESTS = Path(__file__).resolve().parent
 CSRC = TESTS.parent / "csrc"
 BLOCKS = TESTS.parents[1] / "shared" / "data" / "blocks"
 # What the programs link: the parts that do no I/O and need no library.
-SOURCES = ("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c")
+SOURCES = (
+    *("tx.c", "script.c", "sha256*.c", "hmac.c", "ripemd160.c", "cpu.c", "book*.c"),
+    *("zmtp.c", "feed_message.c", "error.c", "clock.c"),
+)
 DEBUG = ("-O1", "-g", "-fno-omit-frame-pointer")
 SANITIZED = (*DEBUG, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 AS_SHIPPED = ("-O3", "-Wl,-z,relro,-z,now", "-DAS_SHIPPED")  # as in ffi_build.py
