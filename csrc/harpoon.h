@@ -474,6 +474,11 @@ enum hp_stage { /* the stages of a latency report, in the order they happen */
     HP_STAGES
 };
 
+enum hp_transport { /* what carries the bytes */
+    HP_TRANSPORT_URING = 0,
+    HP_TRANSPORT_SYSCALL = 1, /* recv(2), send(2), ppoll(2): where io_uring is forbidden */
+};
+
 typedef struct hp_engine_config {
     int64_t min_signal_sat; /* signals with a smaller net amount are not reported */
     uint64_t cooldown_ns;
@@ -483,6 +488,7 @@ typedef struct hp_engine_config {
     uint32_t remembered; /* outpoints kept for duplicate suppression; a power of two */
     uint32_t message_bytes_max; /* longest message a venue may send */
     uint8_t live;               /* 0: dry-run, everything but the send */
+    uint8_t transport;          /* enum hp_transport */
 } hp_engine_config;
 
 typedef struct hp_venue_address {

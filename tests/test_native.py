@@ -45,11 +45,12 @@ def test_signing_leaves_no_midstate_on_the_stack(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_books_are_handed_over_without_a_race(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["handover", "io"])
+def test_what_threads_share_is_free_of_races(name: str, tmp_path: Path) -> None:
     fixed_addresses = ["setarch", "-R"]  # ThreadSanitizer does not run under every randomisation
     if shutil.which("gcc") is None or run([*fixed_addresses, "true"]).returncode:
         pytest.skip("there is no gcc, or no `setarch -R`")
-    program = next(path for path in programs("c") if path.stem == "handover")
+    program = next(path for path in programs("c") if path.stem == name)
     binary = build("gcc", program, tmp_path, [*DEBUG, "-fsanitize=thread"])
     done = run([*fixed_addresses, str(binary)])
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
-/* io.h without a kernel: one socket, whose peer says what a test has written down. */
+/* io.h without a kernel: one socket, whose peer says what a test has written down. To be included
+ * before the C file that is to use it. */
 #ifndef FAKE_IO_H
 #define FAKE_IO_H
 
@@ -45,7 +46,7 @@ static void peer_says(const void *bytes, size_t len)
     peer.said_len += len;
 }
 
-int hp_io_attach(hp_io *io, int fd)
+static int fake_attach(hp_io *io, int fd)
 {
     (void)io;
     close(fd);
@@ -55,7 +56,7 @@ int hp_io_attach(hp_io *io, int fd)
     return 0;
 }
 
-int hp_io_detach(hp_io *io, int port)
+static int fake_detach(hp_io *io, int port)
 {
     (void)io;
     (void)port;
@@ -66,7 +67,7 @@ int hp_io_detach(hp_io *io, int port)
     return 0;
 }
 
-int hp_io_start_connect(hp_io *io, int port, const struct sockaddr *to, socklen_t len)
+static int fake_start_connect(hp_io *io, int port, const struct sockaddr *to, socklen_t len)
 {
     (void)io;
     (void)port;
@@ -75,14 +76,14 @@ int hp_io_start_connect(hp_io *io, int port, const struct sockaddr *to, socklen_
     return peer.start_connect;
 }
 
-int hp_io_connected(hp_io *io, int port)
+static int fake_connected(hp_io *io, int port)
 {
     (void)io;
     (void)port;
     return peer.connected;
 }
 
-int hp_io_start_recv(hp_io *io, int port, uint8_t *into, size_t cap)
+static int fake_start_recv(hp_io *io, int port, uint8_t *into, size_t cap)
 {
     (void)io;
     (void)port;
@@ -94,7 +95,7 @@ int hp_io_start_recv(hp_io *io, int port, uint8_t *into, size_t cap)
     return 0;
 }
 
-int hp_io_received(hp_io *io, int port, int32_t *n)
+static int fake_received(hp_io *io, int port, int32_t *n)
 {
     (void)io;
     (void)port;
@@ -111,7 +112,7 @@ int hp_io_received(hp_io *io, int port, int32_t *n)
     return 1;
 }
 
-int hp_io_send(hp_io *io, int port, const uint8_t *data, size_t len, int64_t deadline_ns)
+static int fake_send(hp_io *io, int port, const uint8_t *data, size_t len, int64_t deadline_ns)
 {
     (void)io;
     (void)port;
@@ -124,5 +125,13 @@ int hp_io_send(hp_io *io, int port, const uint8_t *data, size_t len, int64_t dea
     peer.heard_len += len;
     return 0;
 }
+
+#define hp_io_attach fake_attach
+#define hp_io_detach fake_detach
+#define hp_io_start_connect fake_start_connect
+#define hp_io_connected fake_connected
+#define hp_io_start_recv fake_start_recv
+#define hp_io_received fake_received
+#define hp_io_send fake_send
 
 #endif

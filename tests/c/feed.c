@@ -1,7 +1,7 @@
 /* The subscriber against a peer that is a script, on a clock that is a number. */
-#include "../../csrc/feed.c"
-
 #include "fake_io.h"
+
+#include "../../csrc/feed.c"
 #include "require.h"
 
 #define MESSAGES_MAX 64
