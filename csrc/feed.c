@@ -285,9 +285,9 @@ static int is_word(const uint8_t *bytes, uint64_t len, const char *word)
     return len == strlen(word) && !memcmp(bytes, word, len);
 }
 
-static int is_modern(const hp_zmtp_peer *peer) /* 3.1 or later: takes PINGs */
+static int takes_pings(const hp_feed *f) /* ZMTP 3.1 and later */
 {
-    return peer->major > 3 || peer->minor > 0;
+    return f->peer.major > 3 || f->peer.minor > 0;
 }
 
 /* 37, The Socket-Type Property: PUB and XPUB go with SUB. */
@@ -311,7 +311,7 @@ static int take_ready(hp_feed *f, const hp_zmtp_command *ready)
         return rc;
     f->state = OPEN;
     f->opened_ns = f->now_ns;
-    f->due_ns = is_modern(&f->peer) ? f->now_ns + PING_NS : INT64_MAX;
+    f->due_ns = takes_pings(f) ? f->now_ns + PING_NS : INT64_MAX;
     f->complained = 0;
     hp_messages_tell(&f->messages, HP_FEED_CONNECTED, HP_FEED_NO_TOPIC, 0, 0,
                      "connected to the node at %s.", f->name);
