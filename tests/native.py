@@ -7,12 +7,14 @@ python tests/native.py valgrind           the C tests under valgrind
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -82,11 +84,34 @@ def real_transactions(most: int) -> list[bytes]:
     return found
 
 
+def publications(transactions: Iterable[bytes]) -> Iterator[bytes]:
+    """ZMTP streams of a publisher, each behind two bytes that say how it is to be cut."""
+    number = itertools.count()
+
+    def message(topic: bytes, body: bytes) -> bytes:
+        header = struct.pack(">BQ", 3, len(body)) if len(body) > 255 else bytes([1, len(body)])
+        count = struct.pack("<I", next(number))
+        return b"\1" + bytes([len(topic)]) + topic + header + body + b"\0\4" + count
+
+    greeting = b"\xff" + bytes(8) + b"\x7f\3\1NULL" + bytes(48)
+    ready = b"\4\x19\5READY\x0bSocket-Type\0\0\0\3PUB"
+    ping = b"\4\x0f\4PING\0\0" + b"contexts"
+    payment = message(b"rawtx", bytes.fromhex(PAYMENT))
+    connected, added = bytes(32) + b"C", bytes(32) + b"A" + bytes(8)
+    yield b"\0\x06" + greeting + ready + payment
+    yield b"\1\x06" + payment + ping + message(b"sequence", connected)
+    yield b"\1\x11" + message(b"sequence", added) + b"\1\5rawtx" + ping + b"\0\1x" + payment
+    for raw in transactions:
+        yield b"\1\x2a" + message(b"rawtx", raw) + payment
+
+
 def write_corpus(folder: Path, target: str, transactions: Iterable[bytes]) -> None:
     """The inputs that fuzzing starts from."""
     folder.mkdir()
     if target == "fuzz_tx":
         seeds = [bytes.fromhex(PAYMENT), *transactions]
+    elif target == "fuzz_zmtp":
+        seeds = list(publications(transactions))
     else:  # a place in the file behind the byte that chooses to patch it, and what goes there
         places = (0, 8, 40, 48, 52, 56, 60, 64, 68, 128, 192, 640, 1000, 4000)
         seeds = [b"\0" + at.to_bytes(3, "little") + b"\xff" * 8 for at in places]

@@ -22,7 +22,7 @@ from .native import (
     write_corpus,
 )
 
-FUZZ_RUNS = {"fuzz_tx": 100_000, "fuzz_book": 10_000}
+FUZZ_RUNS = {"fuzz_tx": 100_000, "fuzz_book": 10_000, "fuzz_zmtp": 20_000}
 
 
 @pytest.mark.parametrize("program", programs("c"), ids=lambda path: path.stem)
