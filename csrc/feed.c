@@ -127,6 +127,7 @@ static const char *strange_greeting(const hp_feed *f)
 static void describe_stranger(const hp_feed *f, int rc, char *out, size_t cap)
 {
     int said_nothing = f->state == GREETING && f->end == 0;
+    int closed = rc == -HP_ECONN_CLOSED || rc == -ECONNRESET || rc == -EPIPE;
     if (*f->stranger)
         snprintf(out, cap, "%s", f->stranger);
     else if (rc == -HP_EZMTP)
@@ -135,9 +136,11 @@ static void describe_stranger(const hp_feed *f, int rc, char *out, size_t cap)
         snprintf(out, cap, "it speaks a ZeroMQ protocol before 3.0, as libzmq before 4.0 does");
     else if (rc == -HP_EZMTP_MECHANISM)
         snprintf(out, cap, "it wants the security mechanism '%s'", f->peer.mechanism);
-    else if (rc == -HP_ECONN_CLOSED)
+    else if (closed) /* libzmq does not wait to say its own mechanism when it does not like ours */
         snprintf(out, cap, "it closes the connection %s",
-                 said_nothing ? "without a word" : "during the handshake");
+                 said_nothing           ? "without a word"
+                 : f->state == GREETING ? "at our greeting, as one that wants CURVE or PLAIN does"
+                                        : "during the handshake");
     else if (rc == -HP_ETIME_OUT)
         snprintf(out, cap, "it %s for %d s",
                  said_nothing ? "says nothing" : "does not go on with the handshake",

@@ -405,10 +405,17 @@ static void strangers_are_named(void)
         start(chunk);
         peer_says(signature, 10);
         peer.last = 0;
-        expect_stranger("closes the connection during");
+        expect_stranger("wants CURVE or PLAIN");
         start(chunk);
         peer.last = -ECONNRESET;
-        expect_stranger("reset");
+        expect_stranger("without a word");
+        start(chunk);
+        say_greeting(3, 1, "NULL");
+        peer.last = 0;
+        expect_stranger("closes the connection during");
+        start(chunk);
+        peer.last = -ETIMEDOUT;
+        expect_stranger("timed out");
     }
 }
 
