@@ -1,5 +1,5 @@
-/* Any bytes as ZMTP: no parser reads past them, a frame comes out as the bytes that went in; and any
- * bytes as a publisher: whatever it says, however it is cut, the feed hands on the same. */
+/* Any bytes as ZMTP: no parser reads past them, a frame comes out as the bytes that went in. And
+ * any bytes as a publisher: whatever it says, however it is cut, the feed hands on the same. */
 #include "../c/fake_io.h"
 
 #include "../../csrc/feed.c"
