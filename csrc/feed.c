@@ -180,6 +180,14 @@ static void tell_lost(const hp_feed *f, int rc)
                      f->name, why);
 }
 
+/* 0, or -EBUSY while the kernel still has our buffer. */
+static int let_go(hp_feed *f)
+{
+    int rc = f->port < 0 ? 0 : hp_io_detach(f->io, f->port);
+    f->port = rc < 0 ? f->port : -1;
+    return rc;
+}
+
 static void fail(hp_feed *f, int rc)
 {
     if (!f->complained && f->state == OPEN)
@@ -191,18 +199,16 @@ static void fail(hp_feed *f, int rc)
     f->complained = 1;
     if (f->state == OPEN && f->now_ns - f->opened_ns >= RETRY_MAX_NS)
         f->retry_ns = RETRY_MIN_NS;
-    if (f->port >= 0 && hp_io_detach(f->io, f->port) == 0)
-        f->port = -1;
+    let_go(f);
     wait_to_retry(f);
 }
 
 static void start_connect(hp_feed *f)
 {
-    if (f->port >= 0 && hp_io_detach(f->io, f->port) < 0) {
-        wait_to_retry(f); /* the kernel still has our buffer */
+    if (let_go(f) < 0) {
+        wait_to_retry(f);
         return;
     }
-    f->port = -1;
     int fd = socket(f->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         fail(f, -errno);
@@ -375,8 +381,6 @@ static int beat(hp_feed *f)
         return -HP_ETIME_OUT;
     f->pinged = 1;
     f->due_ns = f->now_ns + PING_NS;
-    if (f->due_ns > f->pinged_ns + DEAD_NS)
-        f->due_ns = f->pinged_ns + DEAD_NS;
     return send_bytes(f, ping, hp_zmtp_ping(ping));
 }
 
@@ -384,7 +388,7 @@ static int beat(hp_feed *f)
 
 static int take_frame(hp_feed *f, const hp_zmtp_frame *frame)
 {
-    int rc = 0, is_done = f->messages.n_parts == 0 || f->messages.abandoned;
+    int rc = 0, is_done = f->messages.n_parts == 0;
     if (frame->is_command)
         rc = take_command(f, frame);
     else if (f->state == OPEN)
@@ -536,8 +540,8 @@ hp_feed *hp_feed_new(hp_io *io, int endpoint, const hp_feed_address *address,
 
 void hp_feed_free(hp_feed *f)
 {
-    if (!f || (f->port >= 0 && hp_io_detach(f->io, f->port) < 0))
-        return; /* rather a leak than a receive into memory that is somebody else's */
+    if (!f || let_go(f) < 0) /* rather a leak than a receive into memory that is somebody else's */
+        return;
     free(f->buf);
     free(f);
 }

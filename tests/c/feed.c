@@ -279,6 +279,12 @@ static void a_frame_has_a_largest_size(void)
         require(work() == 2 && saw.rawtx_bytes == 2 * HP_TX_BYTES_MAX && saw.copied == 0);
         require(saw.notes == 1);
     }
+    start(40100); /* behind another, where at 4,010,000 bytes a whole receive has no more room */
+    say_hello(0);
+    work();
+    say_message("rawtx", body, 19000, 0);
+    say_message("rawtx", body, HP_TX_BYTES_MAX, 1);
+    require(work() == 2 && saw.copied == 0 && saw.notes == 1);
     start(1000);
     say_hello(0);
     say_message("rawtx", "before", 6, 0);
