@@ -18,6 +18,10 @@
 
 #define CONNECT_NS (5 * S) /* the kernel's own patience, two minutes, is too long without a word */
 #define HANDSHAKE_NS (5 * S)
+/* libzmq closes at a mechanism that it does not like, before it has named its own. So we name ours
+ * second; but not for ever, for a peer may do the same (37, Authentication and Confidentiality). */
+#define RETICENCE_NS (200 * MS)
+#define GREETING_START_BYTES 11 /* signature and major version (37, Version Negotiation) */
 #define PING_NS (10 * S) /* of silence */
 #define DEAD_NS (30 * S) /* of silence after the first PING */
 #define RETRY_MIN_NS (100 * MS)
@@ -36,7 +40,8 @@
 enum state {
     WAITING = 0, /* until due_ns, to connect */
     CONNECTING,
-    GREETING,  /* for the peer's */
+    RETICENT,  /* for the peer's greeting, with the rest of ours unsaid */
+    GREETING,  /* the same, with nothing unsaid */
     HANDSHAKE, /* for its READY */
     OPEN,
 };
@@ -126,7 +131,7 @@ static const char *strange_greeting(const hp_feed *f)
 
 static void describe_stranger(const hp_feed *f, int rc, char *out, size_t cap)
 {
-    int said_nothing = f->state == GREETING && f->end == 0;
+    int said_nothing = f->state < HANDSHAKE && f->end == 0;
     int closed = rc == -HP_ECONN_CLOSED || rc == -ECONNRESET || rc == -EPIPE;
     if (*f->stranger)
         snprintf(out, cap, "%s", f->stranger);
@@ -136,11 +141,9 @@ static void describe_stranger(const hp_feed *f, int rc, char *out, size_t cap)
         snprintf(out, cap, "it speaks a ZeroMQ protocol before 3.0, as libzmq before 4.0 does");
     else if (rc == -HP_EZMTP_MECHANISM)
         snprintf(out, cap, "it wants the security mechanism '%s'", f->peer.mechanism);
-    else if (closed) /* libzmq does not wait to say its own mechanism when it does not like ours */
+    else if (closed)
         snprintf(out, cap, "it closes the connection %s",
-                 said_nothing           ? "without a word"
-                 : f->state == GREETING ? "at our greeting, as one that wants CURVE or PLAIN does"
-                                        : "during the handshake");
+                 said_nothing ? "without a word" : "during the handshake");
     else if (rc == -HP_ETIME_OUT)
         snprintf(out, cap, "it %s for %d s",
                  said_nothing ? "says nothing" : "does not go on with the handshake",
@@ -192,7 +195,7 @@ static void fail(hp_feed *f, int rc)
 {
     if (!f->complained && f->state == OPEN)
         tell_lost(f, rc);
-    else if (!f->complained && f->state >= GREETING)
+    else if (!f->complained && f->state >= RETICENT)
         tell_stranger(f, rc);
     else if (!f->complained)
         tell_unreachable(f, rc);
@@ -248,14 +251,23 @@ static void greet(hp_feed *f)
 {
     uint8_t greeting[HP_ZMTP_GREETING_BYTES];
     hp_zmtp_greeting(greeting);
-    f->state = GREETING;
-    f->due_ns = f->now_ns + HANDSHAKE_NS;
-    f->heard_ns = f->now_ns;
-    int rc = send_bytes(f, greeting, sizeof greeting);
+    f->state = RETICENT;
+    f->due_ns = f->now_ns + RETICENCE_NS;
+    int rc = send_bytes(f, greeting, GREETING_START_BYTES);
     if (rc == 0)
         rc = receive_more(f);
     if (rc < 0)
         fail(f, rc);
+}
+
+static int say_all_of_greeting(hp_feed *f)
+{
+    uint8_t greeting[HP_ZMTP_GREETING_BYTES];
+    hp_zmtp_greeting(greeting);
+    f->state = GREETING;
+    f->due_ns = f->now_ns + HANDSHAKE_NS;
+    return send_bytes(f, greeting + GREETING_START_BYTES,
+                      HP_ZMTP_GREETING_BYTES - GREETING_START_BYTES);
 }
 
 static void connecting(hp_feed *f)
@@ -277,10 +289,11 @@ static int take_greeting(hp_feed *f)
     int n = hp_zmtp_parse_greeting(f->buf + f->at, f->end - f->at, &f->peer);
     if (n <= 0)
         return n;
+    int rc = f->state == RETICENT ? say_all_of_greeting(f) : 0;
     f->at += (size_t)n;
     f->start = f->at;
     f->state = HANDSHAKE;
-    return send_bytes(f, ready, hp_zmtp_ready(ready));
+    return rc < 0 ? rc : send_bytes(f, ready, hp_zmtp_ready(ready));
 }
 
 static int subscribe(hp_feed *f, int topic)
@@ -440,8 +453,8 @@ static int take_bytes(hp_feed *f, int32_t n)
     f->end += (size_t)n;
     f->heard_ns = f->now_ns;
     f->pinged = 0;
-    int rc = f->state == GREETING ? take_greeting(f) : 0;
-    if (rc == 0 && f->state != GREETING)
+    int rc = f->state < HANDSHAKE ? take_greeting(f) : 0;
+    if (rc == 0 && f->state >= HANDSHAKE)
         rc = take_frames(f);
     if (rc == 0 && f->owes_pong)
         rc = answer_ping(f);
@@ -458,7 +471,9 @@ static void receive(hp_feed *f)
     if (rc > 0)
         rc = take_bytes(f, n);
     if (rc == 0 && f->now_ns >= f->due_ns)
-        rc = f->state == OPEN ? beat(f) : -HP_ETIME_OUT;
+        rc = f->state == OPEN       ? beat(f)
+             : f->state == RETICENT ? say_all_of_greeting(f)
+                                    : -HP_ETIME_OUT;
     if (rc < 0)
         fail(f, rc);
 }
@@ -471,7 +486,7 @@ int hp_feed_work(hp_feed *f, int64_t now_ns)
     f->messages.handed_on = 0;
     if (now_ns >= f->messages.notes_due_ns)
         hp_messages_renew_notes(&f->messages, now_ns);
-    if (f->state >= GREETING)
+    if (f->state >= RETICENT)
         receive(f);
     else if (f->state == CONNECTING)
         connecting(f);
