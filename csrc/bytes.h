@@ -24,6 +24,11 @@ static inline uint32_t hp_be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | (uint32_t)p[3];
 }
 
+static inline uint64_t hp_be64(const uint8_t *p)
+{
+    return (uint64_t)hp_be32(p) << 32 | hp_be32(p + 4);
+}
+
 static inline void hp_store_be64(uint8_t *p, uint64_t x)
 {
     for (int i = 0; i < 8; i++)

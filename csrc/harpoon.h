@@ -54,6 +54,11 @@ enum hp_error {
     HP_EJOURNAL_FILE,        /* not a journal, or of another version or byte order */
     HP_EJOURNAL_DAMAGED,     /* bytes of a journal were changed or lost */
     HP_EJOURNAL_LOCKED,      /* another process writes this journal */
+    HP_EZMTP,                /* what answers does not speak ZMTP */
+    HP_EZMTP_VERSION,        /* a ZMTP before 3.0 */
+    HP_EZMTP_MECHANISM,      /* a security mechanism other than NULL */
+    HP_EZMTP_PROTOCOL,       /* a frame or command breaks ZMTP */
+    HP_EZMTP_TOO_BIG,        /* a frame above the size limit */
 };
 
 /* A constant English sentence for a (negative or positive) return code. */
@@ -413,6 +418,75 @@ const char *hp_tls_reason(const hp_tls *tls);
 /* "TLSv1.3 TLS_AES_256_GCM_SHA384", once the handshake is done. */
 const char *hp_tls_cipher(hp_tls *tls);
 
+/* ---- ZMTP (the SUB end of 3.0 and 3.1, mechanism NULL; rfc.zeromq.org 23 and 37) ------------ */
+
+#define HP_ZMTP_GREETING_BYTES 64
+#define HP_ZMTP_COMMAND_BYTES_MAX 64 /* of what is written here */
+#define HP_ZMTP_TOPIC_MAX 32
+#define HP_ZMTP_CONTEXT_MAX 16 /* of a PING, in bytes (37, Connection Heartbeating) */
+
+typedef struct hp_zmtp_peer { /* what its greeting says; zero where that is not there yet */
+    uint8_t major;
+    uint8_t minor;
+    char mechanism[21]; /* what is no mechanism-char is '?' */
+} hp_zmtp_peer;
+
+typedef struct hp_zmtp_frame {
+    const uint8_t *body; /* inside the caller's buffer */
+    uint64_t body_len;
+    uint8_t more;
+    uint8_t is_command;
+} hp_zmtp_frame;
+
+typedef struct hp_zmtp_command {
+    const uint8_t *name; /* inside the caller's buffer, as is the data */
+    const uint8_t *data;
+    uint64_t data_len;
+    uint8_t name_len;
+} hp_zmtp_command;
+
+/* Our greeting: ZMTP 3.1, NULL, not a server. */
+void hp_zmtp_greeting(uint8_t out[64]);
+/* The peer's: 64 consumed, 0 need more, or as soon as the bytes show it -HP_EZMTP,
+ * -HP_EZMTP_VERSION, -HP_EZMTP_MECHANISM. */
+int hp_zmtp_parse_greeting(const uint8_t *buf, size_t len, hp_zmtp_peer *peer);
+/* One whole frame: n > 0 bytes consumed, 0 need more, -HP_EZMTP_PROTOCOL, or -HP_EZMTP_TOO_BIG as
+ * soon as the header says that the body has more than `body_max` bytes. */
+int64_t hp_zmtp_parse_frame(const uint8_t *buf, size_t len, uint64_t body_max,
+                            hp_zmtp_frame *frame);
+/* A command frame's body, all of it: 0 or -HP_EZMTP_PROTOCOL. */
+int hp_zmtp_parse_command(const uint8_t *body, uint64_t len, hp_zmtp_command *command);
+/* The property `name` in a READY command's data: 1 and its value, 0 when it is not there,
+ * -HP_EZMTP_PROTOCOL. */
+int hp_zmtp_property(const uint8_t *data, uint64_t len, const char *name, const uint8_t **value,
+                     uint64_t *value_len);
+/* Whole frames for the peer, each returns its length: READY of a SUB socket; a subscription to all
+ * topics that begin with `topic`, as a peer with that version of ZMTP 3 takes it (-EINVAL above
+ * HP_ZMTP_TOPIC_MAX); PING without a time to live; PONG to a PING's context (-EINVAL above
+ * HP_ZMTP_CONTEXT_MAX). */
+int hp_zmtp_ready(uint8_t out[64]);
+int hp_zmtp_subscribe(uint8_t out[64], const hp_zmtp_peer *peer, const char *topic);
+int hp_zmtp_ping(uint8_t out[64]);
+int hp_zmtp_pong(uint8_t out[64], const uint8_t *context, size_t len);
+
+/* ---- the feed -------------------------------------------------------------------------------- */
+
+enum hp_feed_topic { /* of what a Bitcoin Core node publishes (its doc/zmq.md) */
+    HP_FEED_NO_TOPIC = 0,
+    HP_FEED_RAWTX = 1,
+    HP_FEED_SEQUENCE = 2,
+};
+
+typedef struct hp_feed_address {
+    const char *name; /* the endpoint as the user wrote it */
+    const char *ip;   /* numeric, v4 or v6; or NULL */
+    const char *path; /* of a unix socket; or NULL */
+    uint16_t port;
+    uint8_t sequence; /* subscribe to `sequence` too */
+} hp_feed_address;
+
+#define HP_FEEDS_MAX 8
+
 /* ---- what is recorded ------------------------------------------------------------------------ */
 
 #define HP_INTENT_OUTPOINTS 8 /* listed in one intent; HP_RECORD_SPENT has the others */
@@ -452,7 +526,7 @@ typedef struct hp_intent { /* an order that is about to leave, or would in dry-r
     uint8_t pad[2];
 } hp_intent;
 
-enum hp_feed_note_kind {
+enum hp_feed_note_kind { /* of what a user should know about a feed */
     HP_FEED_CONNECTED = 1,
     HP_FEED_DISCONNECTED,
     HP_FEED_UNREACHABLE,

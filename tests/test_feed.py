@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,7 @@ from engine.errors import FeedError
 from engine.feed.replay import read_block, transactions
 from engine.feed.synthetic import Plan, Traffic
 from engine.feed.zmq import DRAIN_MAX, MESSAGE_BYTES_MAX, NOTICES_MAX, NoticeKind, ZmqFeed
-
-PATIENCE_S = 10.0
+from tests.publisher import PATIENCE_S, Publisher, eventually
 
 # ---- block files ---------------------------------------------------------------------------------
 
@@ -119,37 +118,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 # ---- a node --------------------------------------------------------------------------------------
 
 
-class Publisher:
-    """A node's end: XPUB is PUB that also tells when somebody has subscribed."""
-
-    def __init__(self, endpoint: str = "tcp://127.0.0.1:0", kind: int = zmq.XPUB) -> None:
-        self.context = zmq.Context()
-        self.socket = self.context.socket(kind)
-        self.socket.set(zmq.SNDHWM, 0)
-        eventually(lambda: self.bound(endpoint))
-        self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
-
-    def bound(self, endpoint: str) -> bool:
-        """False while a predecessor has not quite left."""
-        try:
-            self.socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EADDRINUSE:
-                raise
-            return False
-        return True
-
-    def wait_subscriber(self) -> None:
-        assert self.socket.poll(PATIENCE_S * 1000), "nobody subscribed"
-        assert self.socket.recv() == b"\x01rawtx"
-
-    def send(self, raw: bytes, sequence: int) -> None:
-        self.socket.send_multipart((b"rawtx", raw, sequence.to_bytes(4, "little")))
-
-    def close(self) -> None:
-        self.context.destroy(linger=0)
-
-
 @pytest.fixture
 def node() -> Iterator[Publisher]:
     publisher = Publisher()
@@ -172,13 +140,6 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
-
-
-def eventually(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def receive(feed: ZmqFeed, count: int) -> list[bytes]:
