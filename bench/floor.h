@@ -10,6 +10,54 @@
  * -EMSGSIZE: it would not be the same bytes. */
 int64_t hp_floor_send_ns(int fd, const uint8_t *data, size_t len);
 
+/* The same through io_uring, from before the submission to the completion, for which the caller
+ * spins. */
+enum hp_floor_way {
+    HP_FLOOR_PLAIN = 0,
+    HP_FLOOR_COOP = 1,   /* SINGLE_ISSUER | COOP_TASKRUN */
+    HP_FLOOR_DEFER = 2,  /* SINGLE_ISSUER | DEFER_TASKRUN */
+    HP_FLOOR_SQPOLL = 3, /* a thread of the kernel's submits */
+};
+typedef struct hp_floor_ring hp_floor_ring;
+
+/* For the calling thread; NULL and -errno where the kernel refuses. */
+hp_floor_ring *hp_floor_ring_new(enum hp_floor_way way, int *error);
+void hp_floor_ring_free(hp_floor_ring *ring);
+/* As hp_floor_send_ns(); *submit_ns is what the caller had spent when it was free to go on. After
+ * -ETIME (no completion within a second) the ring can only be freed. */
+int64_t hp_floor_ring_send_ns(hp_floor_ring *ring, int fd, const uint8_t *data, size_t len,
+                              int64_t *submit_ns);
+
+/* The peer of a send: read and forget, never asleep, until the end: bytes, or -errno. */
+int64_t hp_floor_discard(int fd);
+
+/* ---- a node and the least answer to it -------------------------------------------------------- */
+
+/* A publisher of `rawtx` on loopback for one ZMTP subscriber at a time. Transaction i is at
+ * [at[i], at[i + 1]) of `raw`; all return 0 or -errno. A subscriber that takes nothing for five
+ * seconds is -ETIMEDOUT. */
+typedef struct hp_publisher hp_publisher;
+
+hp_publisher *hp_publisher_new(uint16_t *port);
+void hp_publisher_free(hp_publisher *p);
+/* The next subscriber, once it has subscribed, in the place of the one before; its messages are
+ * numbered from 0. -EPROTO: it does not speak ZMTP 3. */
+int hp_publisher_accept(hp_publisher *p, int64_t timeout_ns);
+void hp_publisher_hang_up(hp_publisher *p);
+/* n transactions at fixed times, however late the subscriber is; each is one sendmsg(2), before
+ * which sent_ns[i] (CLOCK_REALTIME) is taken. */
+int hp_publisher_paced(hp_publisher *p, const uint8_t *raw, const uint64_t *at, size_t n,
+                       int64_t interval_ns, int64_t *sent_ns);
+/* `total` messages, the n transactions again and again, as fast as they are taken, 64 in a call. */
+int hp_publisher_burst(hp_publisher *p, const uint8_t *raw, const uint64_t *at, size_t n,
+                       size_t total);
+
+/* recv spinning on `from`, a subscribed socket; behind every `every`-th message send `order` to
+ * `to`. For order i: when the kernel had the last byte of its message, and when send returned (both
+ * CLOCK_REALTIME). The number of orders, less than n when the stream ends before; -errno. */
+int hp_floor_relay(int from, int to, const uint8_t *order, size_t len, size_t every, size_t n,
+                   int64_t *readable_ns, int64_t *sent_ns);
+
 /* ---- the walk and the book ------------------------------------------------------------------- */
 
 /* Loops over functions of the engine's library, given by address; ns for all n, -1 when an
