@@ -73,6 +73,9 @@ void hp_loop_scripts(uint64_t first, size_t n, hp_loop_script *scripts);
 int hp_loop_fill(uintptr_t add, uintptr_t book, size_t n, uint32_t owner);
 /* Transaction i is at [at[i], at[i + 1]); through hp_tx_parse_exact. */
 int64_t hp_loop_walk_ns(uintptr_t parse, const uint8_t *raw, const uint64_t *at, size_t n);
+/* Through hp_engine_rawtx; -1 when one is malformed. */
+int64_t hp_loop_rawtx_ns(uintptr_t rawtx, uintptr_t engine, const uint8_t *raw, const uint64_t *at,
+                         size_t n);
 /* Through hp_book_find, one after the other as fast as the core can. */
 int64_t hp_loop_find_ns(uintptr_t find, uintptr_t book, const hp_loop_script *scripts, size_t n,
                         uint32_t expected);

@@ -1,5 +1,5 @@
-"""The engine as a contender of `bench hot`: a process of its own, from the node's publication to the
-order on the wire."""
+"""The engine as a contender of `bench hot`, a process of its own: from the node's publication to the
+order on the wire, or, with `transactions`, until so many are decoded and matched."""
 
 from __future__ import annotations
 
@@ -7,90 +7,72 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
-from engine.book import Book, default_entries
-from engine.core import Closed, Engine, EngineOptions, Fired, Message, Rule, VenueAddress
+from engine.core import Closed, Fired, Message
 from engine.errors import HarpoonError
 from engine.feed.zmq import ZmqFeed
-from engine.venues import binance
 from harpoon_bench.children import say
+from harpoon_bench.engines import connected_engine
 
-Settings = dict[str, Any]
 POLL_MS = 10  # as `harpoon run`
 CONNECT_S = 10.0
 
 
 class Contender:
-    """Trades until as many orders are answered as were asked for."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._left: int = settings["orders"]
-        self._sent: dict[str, int] = {}  # CLOCK_MONOTONIC ns at which the order's send returned
-        self._engine = _engine(settings)
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._endpoint: str = settings["feed"]
+        self._timeout_ms = 0 if settings["spin"] else POLL_MS
+        self._cpu: int = settings["cpu"]
+        self._answers_due: int = settings.get("orders", 0)
+        self._transactions_due: int = settings.get("transactions", 0)
+        self._sent_ns: dict[str, int] = {}  # by client id; CLOCK_MONOTONIC when send returned
+        self._lost = 0
+        self._engine = connected_engine(settings)
 
     def by_pyzmq(self) -> None:
         """The loop of engine/runner.py without its clockwork."""
-        engine, timeout_ms = self._engine, 0 if self._settings["spin"] else POLL_MS
-        with ZmqFeed(self._settings["feed"]) as feed:
+        engine = self._engine
+        with ZmqFeed(self._endpoint) as feed:
             feed.wait_connected(CONNECT_S)
-            os.sched_setaffinity(0, {self._settings["cpu"]})  # this thread, not libzmq's
+            os.sched_setaffinity(0, {self._cpu})  # this thread, not libzmq's
             say(ready=True)
             poller = zmq.Poller()
             poller.register(feed.socket, zmq.POLLIN)
             poller.register(engine.fileno(), zmq.POLLIN)
-            while self._left > 0:
-                poller.poll(timeout_ms)
+            while self._answers_due > 0 or feed.counters.messages < self._transactions_due:
+                poller.poll(self._timeout_ms)
                 for raw, t_rx_ns in feed.drain():
                     if engine.rawtx(raw, t_rx_ns):
                         self._events()
                 engine.poll()
                 self._events()
+            self._lost = feed.counters.lost
 
     def _events(self) -> None:
         for event in self._engine.events():
             if isinstance(event, Fired):
-                self._sent[event.client_id] = event.sent_ns
+                self._sent_ns[event.client_id] = event.sent_ns
             elif isinstance(event, Message):
-                self._left -= 1
+                self._answers_due -= 1
             elif isinstance(event, Closed):
                 raise HarpoonError(f"the exchange of the benchmark has left: {event.reason}")
 
     def report(self) -> None:
-        offset_ns = time.time_ns() - time.monotonic_ns()
-        say(sent={client_id: ns + offset_ns for client_id, ns in self._sent.items()})
+        over_ns = time.monotonic_ns()
+        to_epoch_ns = time.time_ns() - over_ns
+        sent_ns = {client_id: ns + to_epoch_ns for client_id, ns in self._sent_ns.items()}
+        say(over_ns=over_ns, lost=self._lost, sent_ns=sent_ns)
         self._engine.close()
 
 
-def _engine(settings: Settings) -> Engine:
-    """Connected, with one rule."""
-    engine = Engine(Book(default_entries()), EngineOptions(live=True, max_orders=1 << 62))
-    engine.set_key(settings["api_secret"])
-    spec = binance.OrderSpec("BTCUSDT", "SELL", "MARKET", "0.00100")
-    order = engine.add_order(binance.order_template(spec, settings["api_key"], 5000))
-    engine.add_rule(Rule(("deposit",), None, settings["min_sat"], None, order))
-    url = urlsplit(settings["url"])
-    assert url.hostname is not None
-    assert url.port is not None
-    engine.connect(
-        VenueAddress(
-            ip=url.hostname,
-            host=url.hostname,
-            port=url.port,
-            path=url.path,
-            ca_file=Path(settings["ca_file"]),
-            timeout_ns=5_000_000_000,
-        )
-    )
-    return engine
-
+# The native feed's loop belongs here: "native", beside the interface it replaces.
+FEEDS: dict[str, Callable[[Contender], None]] = {"pyzmq": Contender.by_pyzmq}
 
 if __name__ == "__main__":
-    contender = Contender(json.loads(sys.argv[1]))
-    contender.by_pyzmq()
+    contender = Contender(json.loads(sys.argv[2]))
+    FEEDS[sys.argv[1]](contender)
     contender.report()

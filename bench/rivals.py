@@ -23,6 +23,7 @@ import zmq.asyncio
 from engine.address import script_of
 from engine.book import default_entries
 from harpoon_bench.children import say
+from harpoon_bench.traffic import DEPOSIT_SAT
 
 Settings = dict[str, Any]
 
@@ -35,7 +36,6 @@ class Strategy:
 
         self._deserialize = CTransaction.deserialize
         self._exchanges = {script_of(e.address): e.exchange for e in default_entries()}
-        self._min_sat: int = settings["min_sat"]
         self._api_key: str = settings["api_key"]
         self._secret: bytes = settings["api_secret"].encode()
 
@@ -47,7 +47,7 @@ class Strategy:
             exchange = self._exchanges.get(output.scriptPubKey)
             if exchange is not None:
                 paid[exchange] = paid.get(exchange, 0) + output.nValue
-        if any(value_sat >= self._min_sat for value_sat in paid.values()):
+        if any(value_sat >= DEPOSIT_SAT for value_sat in paid.values()):
             return self._request(f"w{int.from_bytes(sequence, 'little')}")
         return None
 
@@ -110,7 +110,7 @@ def with_websockets(settings: Settings) -> None:
     from websockets.sync.client import connect
 
     strategy, left = Strategy(settings), settings["orders"]
-    with connect(settings["url"], ssl=tls(settings), compression=None) as connection:
+    with connect(settings["ws_url"], ssl=tls(settings), compression=None) as connection:
         feed = subscribe(zmq.Context.instance(), settings)
         while left:
             order = strategy.order(feed.recv_multipart())
@@ -132,7 +132,7 @@ async def _aiohttp(settings: Settings) -> None:
     strategy, answers = Strategy(settings), Countdown(settings["orders"])
     async with (
         ClientSession() as session,
-        session.ws_connect(settings["url"], ssl=tls(settings)) as connection,
+        session.ws_connect(settings["ws_url"], ssl=tls(settings)) as connection,
     ):
         feed = subscribe(zmq.asyncio.Context.instance(), settings)
 
@@ -165,7 +165,7 @@ async def _picows(settings: Settings) -> None:
         def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
             answers.answered()
 
-    transport, _ = await ws_connect(Listener, settings["url"], ssl_context=tls(settings))
+    transport, _ = await ws_connect(Listener, settings["ws_url"], ssl_context=tls(settings))
     feed = subscribe(zmq.Context.instance(), settings)
 
     def readable() -> None:

@@ -71,8 +71,14 @@ class Messages:
     def __len__(self) -> int:
         return len(self.transactions)
 
-    def is_deposit(self, number: int) -> bool:
-        return number % self.every == self.every - 1
+    @property
+    def deposits(self) -> range:
+        """Their numbers."""
+        return range(self.every - 1, len(self), self.every)
+
+    def number(self, client_id: str) -> int:
+        """Of the message that this order answers: rivals name it, the engine names the txid."""
+        return int(client_id[1:]) if client_id[0] == "w" else self._by_txid[client_id[2:32]]
 
     @cached_property
     def raw(self) -> bytes:
@@ -84,10 +90,6 @@ class Messages:
         return ffi.new("uint64_t[]", [0, *accumulate(map(len, self.transactions))])
 
     @cached_property
-    def by_txid(self) -> dict[str, int]:
-        """The number of each deposit, by the 30 digits of its txid that a client order id has."""
-        return {
-            decode(raw).txid[:30]: number
-            for number, raw in enumerate(self.transactions)
-            if self.is_deposit(number)
-        }
+    def _by_txid(self) -> dict[str, int]:
+        """By the 30 digits of it that the engine's client order ids have."""
+        return {decode(self.transactions[number]).txid[:30]: number for number in self.deposits}

@@ -1,0 +1,257 @@
+"""From a node's publication to the order: who trades on the same feed at the same exchange.
+
+Contenders take turns, each a fresh process every time, alone on one core with all it does (only the
+engine's pyzmq feed has libzmq's thread on the others, where `harpoon run` has it). Node and exchange are on
+the other cores. The node stamps each message before its send(2) and keeps its pace whoever is late; the
+kernel stamps the order as it comes out of the loopback device, before Python is asked. Every deposit must become one order whose signature is right."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import HarpoonError
+from engine.sim import authority
+from harpoon_bench._floor import ffi, lib
+from harpoon_bench.children import Child
+from harpoon_bench.engines import order_bytes
+from harpoon_bench.table import Row, medians, quantiles
+from harpoon_bench.traffic import Messages, everyday
+
+INTERVAL_NS = 1_000_000
+EVERY = 5  # messages a deposit
+WARM_UP = 50  # deposits
+HANDSHAKE_NS = 10_000_000_000
+LATE_S = 10.0
+RIVALS = {"websockets": "websockets", "aiohttp": "aiohttp", "picows": "picows"}
+RIVAL_TARGET = 1 / 20
+RELAY = "C recv + send"
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    module: str
+    words: tuple[str, ...] = ()
+    settings: tuple[tuple[str, object], ...] = ()
+    pinned: bool = False  # the whole process, from outside
+
+
+OURS = Contender("pyzmq feed", "hot_engine", ("pyzmq",), (("spin", True),))
+PARKED = Contender("pyzmq feed, park", "hot_engine", ("pyzmq",), (("spin", False),))
+CONTENDERS = (
+    OURS,
+    PARKED,
+    Contender(RELAY, "hot_relay"),
+    *(Contender(f"pyzmq, bitcoinlib, {name}", "rivals", (name,), pinned=True) for name in RIVALS),
+)
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """ns since the publication: until the message could be read, until send returned, until the
+    kernel had the order at the exchange; by deposit, empty where nobody knows."""
+
+    readable_ns: list[int]
+    sent_ns: list[int]
+    order_ns: list[int]
+
+
+Rounds = Mapping[str, list[Latencies]]
+
+
+def require_rivals() -> None:
+    missing = [
+        package
+        for module, package in {**RIVALS, "bitcoin": "python-bitcoinlib"}.items()
+        if importlib.util.find_spec(module) is None
+    ]
+    if missing:
+        raise HarpoonError(
+            f"{', '.join(missing)} to compare with cannot be imported: run "
+            "`pip install 'harpoon-engine[bench]'`."
+        )
+
+
+def rows(rounds: int, deposits: int) -> list[Row]:
+    require_rivals()
+    taken: dict[str, list[Latencies]] = {contender.name: [] for contender in CONTENDERS}
+    name, common = everyday()
+    with arena() as place:
+        for number in range(rounds):
+            turn = number % len(CONTENDERS)  # nobody always comes after the slowest
+            for contender in CONTENDERS[turn:] + CONTENDERS[:turn]:
+                messages = Messages.planted(common, WARM_UP + deposits, EVERY)
+                taken[contender.name].append(place.trade(contender, messages))
+    return [*_order_rows(taken, name), *_readable_rows(taken)]
+
+
+def _order_rows(taken: Rounds, traffic: str) -> list[Row]:
+    by_name = {
+        name: medians([quantiles(latencies.order_ns) for latencies in rounds])
+        for name, rounds in taken.items()
+        if name != RELAY
+    }
+    ours = by_name.pop(OURS.name)
+    label = f"published to order received, {traffic} traffic"
+    return [
+        Row(
+            f"{label}: {OURS.name}",
+            "ns",
+            ours,
+            name,
+            theirs,
+            None if name == PARKED.name else RIVAL_TARGET,
+            None if name == PARKED.name else RIVAL_TARGET,
+        )
+        for name, theirs in by_name.items()
+    ]
+
+
+def _readable_rows(taken: Rounds) -> list[Row]:
+    """Only the relay knows when a message could be read: its median stands for the engine too."""
+    relay = taken[RELAY]
+    readable_ns = medians([quantiles(latencies.readable_ns) for latencies in relay])["p50"]
+    floor = medians([quantiles(_since(latencies)) for latencies in relay])
+    return [
+        Row(
+            f"readable to send returned: {contender.name}",
+            "ns",
+            medians(
+                [quantiles([ns - readable_ns for ns in r.sent_ns]) for r in taken[contender.name]]
+            ),
+            RELAY,
+            floor,
+            1.5 if contender is OURS else None,
+        )
+        for contender in (OURS, PARKED)
+    ]
+
+
+def _since(relay: Latencies) -> list[int]:
+    return [sent - readable for sent, readable in zip(relay.sent_ns, relay.readable_ns, strict=True)]
+
+
+class Arena:
+    """The node and the exchange, and the cores: the last one is the contender's."""
+
+    def __init__(self, publisher: Any, port: int, peer: Child, settings: dict[str, Any]) -> None:
+        self._publisher = publisher
+        self._peer = peer
+        self._settings = {**settings, "feed": f"tcp://127.0.0.1:{port}", "feed_port": port}
+
+    def trade(self, contender: Contender, messages: Messages) -> Latencies:
+        """One round."""
+        n, numbers = len(messages), messages.deposits
+        settings = {"orders": len(numbers), "every": messages.every}
+        published_ns = ffi.new("int64_t[]", n)
+        with self.compete(contender, settings) as child:
+            code = lib.hp_publisher_paced(
+                self._publisher,
+                ffi.from_buffer(messages.raw),
+                messages.at,
+                n,
+                INTERVAL_NS,
+                published_ns,
+            )
+            require(code, f"publishing to {contender.name}")
+            report = child.hear(LATE_S)
+        if contender.name == RELAY:
+            since = [published_ns[number] for number in numbers[WARM_UP:]]
+            return Latencies(
+                _less(report["readable_ns"][WARM_UP:], since),
+                _less(report["sent_ns"][WARM_UP:], since),
+                [],
+            )
+        orders = _by_number(messages, dict(self._orders(contender, len(numbers))))
+        sent = _by_number(messages, report.get("sent_ns", {}))
+        counted = set(numbers[WARM_UP:])
+        return Latencies(
+            [],
+            [ns - published_ns[number] for number, ns in sent.items() if number in counted],
+            [ns - published_ns[number] for number, ns in orders.items() if number in counted],
+        )
+
+    @contextmanager
+    def compete(self, contender: Contender, settings: Mapping[str, object]) -> Iterator[Child]:
+        """The contender, subscribed and ready."""
+        given = {**self._settings, **dict(contender.settings), **settings}
+        cpus = {given["cpu"]} if contender.pinned else set()
+        with Child(contender.module, *contender.words, json.dumps(given), cpus=cpus) as child:
+            code = lib.hp_publisher_accept(self._publisher, HANDSHAKE_NS)
+            require(code, f"the subscription of {contender.name}")
+            child.hear()
+            yield child
+
+    def burst(self, messages: Messages, total: int) -> None:
+        """As fast as the present subscriber takes them."""
+        raw = ffi.from_buffer(messages.raw)
+        code = lib.hp_publisher_burst(self._publisher, raw, messages.at, len(messages), total)
+        require(code, "publishing as fast as possible")
+
+    def _orders(self, contender: Contender, due: int) -> list[tuple[str, int]]:
+        """Client ids and kernel timestamps of the session that has just ended."""
+        session = self._peer.hear(LATE_S)
+        orders: list[tuple[str, int | None]] = session["orders"]
+        if len(orders) != due or session["rejections"]:
+            raise HarpoonError(
+                f"{contender.name} placed {len(orders)} orders for {due} deposits, and these were "
+                f"refused: {session['rejections']}."
+            )
+        return [(client_id, ns) for client_id, ns in orders if ns is not None]
+
+
+def _less(times_ns: list[int], since_ns: list[int]) -> list[int]:
+    return [ns - since for ns, since in zip(times_ns, since_ns, strict=True)]
+
+
+def _by_number(messages: Messages, by_client_id: Mapping[str, int]) -> dict[int, int]:
+    """By the number of the message that was answered."""
+    return {messages.number(client_id): ns for client_id, ns in by_client_id.items()}
+
+
+def require(code: int, what: str) -> None:
+    if code < 0:
+        raise HarpoonError(f"{what} failed ({os.strerror(-code)}): try again.")
+
+
+@contextmanager
+def arena() -> Iterator[Arena]:
+    before = os.sched_getaffinity(0)
+    *others, cpu = sorted(before)
+    with ExitStack() as resources:
+        resources.callback(os.sched_setaffinity, 0, before)
+        folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="harpoon-bench-"))
+        files = authority.issue(Path(folder))
+        port = ffi.new("uint16_t *")
+        publisher = ffi.gc(lib.hp_publisher_new(port), lib.hp_publisher_free)
+        account = {"api_key": secrets.token_hex(32), "api_secret": secrets.token_hex(32)}
+        exchange = {
+            **account,
+            "certificate_file": str(files.certificate_file),
+            "key_file": str(files.key_file),
+        }
+        peer = resources.enter_context(
+            Child("tls_peer", json.dumps(exchange), cpus=set(others[1:] or others))
+        )
+        os.sched_setaffinity(0, {*others[:1]} or {cpu})
+        yield Arena(
+            publisher,
+            port[0],
+            peer,
+            {
+                **account,
+                "ws_url": f"wss://127.0.0.1:{peer.hear()['port']}/ws-api/v3",
+                "ca_file": str(files.ca_file),
+                "cpu": cpu,
+                "order_bytes": order_bytes(account["api_key"]),
+            },
+        )
