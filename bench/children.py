@@ -1,5 +1,5 @@
-"""Modules of this package as processes of their own that speak JSON lines and end with their standard
-input."""
+"""Modules of this package as processes of their own that speak JSON lines and end with their
+standard input."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The engine as a contender of `bench hot`, a process of its own: from the node's publication to the
-order on the wire, or, with `transactions`, until so many are decoded and matched."""
+"""The engine as a contender of `bench hot`, a process of its own: from the node's publication to
+the order on the wire, or, with `transactions`, until so many are decoded and matched."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """From a node's publication to the order: who trades on the same feed at the same exchange.
 
-Contenders take turns, each a fresh process every time, alone on one core with all it does (only the
-engine's pyzmq feed has libzmq's thread on the others, where `harpoon run` has it). Node and exchange are on
-the other cores. The node stamps each message before its send(2) and keeps its pace whoever is late; the
-kernel stamps the order as it comes out of the loopback device, before Python is asked. Every deposit must become one order whose signature is right."""
+Contenders take turns, each a fresh process every time, alone on one core with all it does (only
+the engine's pyzmq feed has libzmq's thread on the others, where `harpoon run` has it). Node and
+exchange are on the other cores. The node stamps each message before its send(2) and keeps its pace
+whoever is late; the kernel stamps the order as it comes out of the loopback device, before Python
+is asked. Every deposit must become one order whose signature is right."""
 
 from __future__ import annotations
 
@@ -91,7 +92,7 @@ def rows(rounds: int, deposits: int) -> list[Row]:
             for contender in CONTENDERS[turn:] + CONTENDERS[:turn]:
                 messages = Messages.planted(common, WARM_UP + deposits, EVERY)
                 taken[contender.name].append(place.trade(contender, messages))
-    return [*_order_rows(taken, name), *_readable_rows(taken)]
+    return [*_order_rows(taken, f"{name} transactions"), *_readable_rows(taken)]
 
 
 def _order_rows(taken: Rounds, traffic: str) -> list[Row]:
@@ -101,10 +102,9 @@ def _order_rows(taken: Rounds, traffic: str) -> list[Row]:
         if name != RELAY
     }
     ours = by_name.pop(OURS.name)
-    label = f"published to order received, {traffic} traffic"
     return [
         Row(
-            f"{label}: {OURS.name}",
+            f"published to order received, {traffic}, {OURS.name}",
             "ns",
             ours,
             name,
@@ -123,7 +123,7 @@ def _readable_rows(taken: Rounds) -> list[Row]:
     floor = medians([quantiles(_since(latencies)) for latencies in relay])
     return [
         Row(
-            f"readable to send returned: {contender.name}",
+            f"readable to send returned, {contender.name}",
             "ns",
             medians(
                 [quantiles([ns - readable_ns for ns in r.sent_ns]) for r in taken[contender.name]]
@@ -137,7 +137,9 @@ def _readable_rows(taken: Rounds) -> list[Row]:
 
 
 def _since(relay: Latencies) -> list[int]:
-    return [sent - readable for sent, readable in zip(relay.sent_ns, relay.readable_ns, strict=True)]
+    return [
+        sent - readable for sent, readable in zip(relay.sent_ns, relay.readable_ns, strict=True)
+    ]
 
 
 class Arena:
@@ -197,9 +199,13 @@ class Arena:
         code = lib.hp_publisher_burst(self._publisher, raw, messages.at, len(messages), total)
         require(code, "publishing as fast as possible")
 
+    def end_of_session(self) -> dict[str, Any]:
+        """What the exchange tells of a contender that has left."""
+        return self._peer.hear(LATE_S)
+
     def _orders(self, contender: Contender, due: int) -> list[tuple[str, int]]:
         """Client ids and kernel timestamps of the session that has just ended."""
-        session = self._peer.hear(LATE_S)
+        session = self.end_of_session()
         orders: list[tuple[str, int | None]] = session["orders"]
         if len(orders) != due or session["rejections"]:
             raise HarpoonError(

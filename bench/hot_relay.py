@@ -1,5 +1,5 @@
-"""The floor of `bench hot` as a contender, a process of its own: recv and send in C and nothing else,
-from the same node, as many bytes as an order has, to a reader on the other core."""
+"""The floor of `bench hot` as a contender, a process of its own: recv and send in C and nothing
+else, from the same node, as many bytes as an order has, to a reader on the other core."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What people write in Python for the same task, as well as the libraries' documentation tells: pyzmq,
-python-bitcoinlib, a dict of scripts, json, hmac, and one of three WebSocket libraries.
+"""What people write in Python for the same task, as well as the libraries' documentation tells:
+pyzmq, python-bitcoinlib, a dict of scripts, json, hmac, and one of three WebSocket libraries.
 
-Less is asked of it than of the engine: no look at the inputs, no limits, nothing remembered. Of each
-library the way is taken that was fastest here. asyncio is Python's own: with uvloop aiohttp was at
-most 5 % faster, picows, which replaces asyncio's transports anyway, not at all."""
+Less is asked of it than of the engine: no look at the inputs, no limits, nothing remembered. Of
+each library the way is taken that was fastest here. asyncio is Python's own: with uvloop aiohttp
+was at most 5 % faster, picows, which replaces asyncio's transports anyway, not at all."""
 
 from __future__ import annotations
 

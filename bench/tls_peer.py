@@ -1,11 +1,11 @@
-"""The exchange of `bench hot`, a process of its own: TLS 1.3 and WebSocket over a socket that it reads
-itself, because what counts is when the kernel had the order, not when Python heard of it. It looks at
-the socket from time to time instead of waiting in it: a venue on a network is not woken by who sends to it,
-and here nobody's send is to pay for that either.
+"""The exchange of `bench hot`, a process of its own: TLS 1.3 and WebSocket over a socket that it
+reads itself, because what counts is when the kernel had the order, not when Python heard of it. It
+looks at the socket from time to time instead of waiting in it: a venue on a network is not woken
+by who sends to it, and here nobody's send is to pay for that either.
 
-One session at a time. When it has ended, one line tells of each order its client id and the kernel's
-receive timestamp, CLOCK_REALTIME ns (SO_TIMESTAMPNS; TCP gives that of the last segment of a read).
-Of orders that came in one read only the last has one."""
+One session at a time. When it has ended, one line tells of each order its client id and the
+kernel's receive timestamp, CLOCK_REALTIME ns (SO_TIMESTAMPNS; TCP gives that of the last segment
+of a read). Of orders that came in one read only the last has one."""
 
 from __future__ import annotations
 

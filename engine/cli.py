@@ -32,6 +32,7 @@ MENU: Menu = {
     "doctor": Command("engine.doctor", "check this machine, with the cure for what is wrong"),
     "bench": {
         "send": Command("harpoon_bench.send", "trigger to send returned, beside a bare send"),
+        "hot": Command("harpoon_bench.hot", "the hot path beside its floors and its rivals"),
         "kernels": Command("harpoon_bench.kernels", "hashing, signing, the walk and the book"),
     },
     "sim": {
