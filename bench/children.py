@@ -38,6 +38,7 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         for end in (self._process.terminate, self._process.kill):
             try:
@@ -45,6 +46,7 @@ class Child:
             except subprocess.TimeoutExpired:
                 end()
         self._process.wait()
+        self._process.stdout.close()
 
     def hear(self, timeout_s: float = START_S) -> dict[str, Any]:
         """Its next line; HarpoonError when it does not come."""

@@ -15,7 +15,7 @@ from harpoon_bench.traffic import DEPOSIT_SAT
 
 ORDER = binance.OrderSpec("BTCUSDT", "SELL", "MARKET", "0.00100")
 RECV_WINDOW_MS = 5000
-ORDERS_MAX = 1 << 62
+LIVE = EngineOptions(live=True, max_orders=1 << 62)
 FRAME_BYTES = 4 + 4  # RFC 6455 5.2: a head with a length of 16 bits, the mask
 RECORD_BYTES = 5 + 1 + 16  # RFC 8446 5.2: header, content type, AEAD tag
 
@@ -26,10 +26,10 @@ def order_bytes(api_key: str) -> int:
     return len(body) + FRAME_BYTES + RECORD_BYTES
 
 
-def connected_engine(exchange: Mapping[str, Any]) -> Engine:
+def connected_engine(exchange: Mapping[str, Any], options: EngineOptions = LIVE) -> Engine:
     """An engine that sells at every deposit of DEPOSIT_SAT; `exchange` says where (ws_url, ca_file)
     and in whose name (api_key, api_secret)."""
-    engine = Engine(Book(default_entries()), EngineOptions(live=True, max_orders=ORDERS_MAX))
+    engine = Engine(Book(default_entries()), options)
     engine.set_key(exchange["api_secret"])
     template = binance.order_template(ORDER, exchange["api_key"], RECV_WINDOW_MS)
     engine.add_rule(Rule(("deposit",), None, DEPOSIT_SAT, None, engine.add_order(template)))

@@ -52,9 +52,10 @@ int hp_publisher_paced(hp_publisher *p, const uint8_t *raw, const uint64_t *at, 
 int hp_publisher_burst(hp_publisher *p, const uint8_t *raw, const uint64_t *at, size_t n,
                        size_t total);
 
-/* recv spinning on `from`, a subscribed socket; behind every `every`-th message send `order` to
- * `to`. For order i: when the kernel had the last byte of its message, and when send returned (both
- * CLOCK_REALTIME). The number of orders, less than n when the stream ends before; -errno. */
+/* recv spinning on `from`, a subscribed socket with SO_TIMESTAMPNS; behind every `every`-th message
+ * send `order` to `to`. For order i: when the kernel had the last byte of its message, and when
+ * send returned (both CLOCK_REALTIME). The number of orders, less than n when the stream ends
+ * before; -errno. */
 int hp_floor_relay(int from, int to, const uint8_t *order, size_t len, size_t every, size_t n,
                    int64_t *readable_ns, int64_t *sent_ns);
 

@@ -32,7 +32,7 @@ EVERY = 5  # messages a deposit
 WARM_UP = 50  # deposits
 HANDSHAKE_NS = 10_000_000_000
 LATE_S = 10.0
-RIVALS = {"websockets": "websockets", "aiohttp": "aiohttp", "picows": "picows"}
+RIVALS = ("websockets", "aiohttp", "picows")
 RIVAL_TARGET = 1 / 20
 RELAY = "C recv + send"
 
@@ -72,7 +72,7 @@ Rounds = Mapping[str, list[Latencies]]
 def require_rivals() -> None:
     missing = [
         package
-        for module, package in {**RIVALS, "bitcoin": "python-bitcoinlib"}.items()
+        for module, package in [*zip(RIVALS, RIVALS, strict=True), ("bitcoin", "python-bitcoinlib")]
         if importlib.util.find_spec(module) is None
     ]
     if missing:
@@ -90,7 +90,7 @@ def rows(rounds: int, deposits: int) -> list[Row]:
         for number in range(rounds):
             turn = number % len(CONTENDERS)  # nobody always comes after the slowest
             for contender in CONTENDERS[turn:] + CONTENDERS[:turn]:
-                messages = Messages.planted(common, WARM_UP + deposits, EVERY)
+                messages = Messages.planted(common, WARM_UP + deposits, EVERY, number)
                 taken[contender.name].append(place.trade(contender, messages))
     return [*_order_rows(taken, f"{name} transactions"), *_readable_rows(taken)]
 

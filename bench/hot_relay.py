@@ -14,7 +14,7 @@ from typing import Any
 from engine._native import check
 from harpoon_bench._floor import ffi, lib
 from harpoon_bench.children import say
-from harpoon_bench.tls_peer import LOOK_EVERY_S
+from harpoon_bench.tls_peer import LOOK_EVERY_S, SO_TIMESTAMPNS
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(55, b"\0")  # ZMTP 3.0, 64 bytes
 READY = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
@@ -24,6 +24,7 @@ SUBSCRIBE = b"\x00\x06\x01rawtx"
 def _node(port: int) -> socket.socket:
     """Subscribed; what it sends next is transactions."""
     sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.sendall(GREETING + READY + SUBSCRIBE)
     sock.recv(len(GREETING) + len(READY), socket.MSG_WAITALL)
     return sock

@@ -73,9 +73,6 @@ int hp_floor_relay(int from, int to, const uint8_t *order, size_t len, size_t ev
     static _Thread_local uint8_t chunk[CHUNK_BYTES];
     walk w = {.head_len = 0};
     size_t seen = 0, orders = 0;
-    int on = 1;
-    if (setsockopt(from, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) < 0)
-        return -errno;
     while (orders < n) {
         int64_t stamp_ns = 0;
         ssize_t got = receive(from, chunk, sizeof chunk, &stamp_ns);

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, cycle, islice
+from itertools import accumulate
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from engine.address import script_of
@@ -58,8 +59,9 @@ class Messages:
     every: int
 
     @classmethod
-    def planted(cls, common: list[bytes], deposits: int, every: int) -> Messages:
-        rest = islice(cycle(common), deposits * (every - 1))
+    def planted(cls, common: list[bytes], deposits: int, every: int, seed: int) -> Messages:
+        """The same everyday transactions for the same seed; every deposit is new."""
+        rest = iter(Random(seed).choices(common, k=deposits * (every - 1)))
         return cls(
             tuple(
                 deposit() if number % every == every - 1 else next(rest)
