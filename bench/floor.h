@@ -31,7 +31,7 @@ int64_t hp_floor_ring_send_ns(hp_floor_ring *ring, int fd, const uint8_t *data, 
 /* The peer of a send: read and forget, never asleep, until the end: bytes, or -errno. */
 int64_t hp_floor_discard(int fd);
 
-/* ---- a node and the least answer to it -------------------------------------------------------- */
+/* ---- a node and the least answer to it ------------------------------------------------------- */
 
 /* A publisher of `rawtx` on loopback for one ZMTP subscriber at a time. Transaction i is at
  * [at[i], at[i + 1]) of `raw`; all return 0 or -errno. A subscriber that takes nothing for five

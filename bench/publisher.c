@@ -1,5 +1,5 @@
-/* A node that only publishes: enough of ZMTP 3.0 (rfc.zeromq.org/spec/23) to be a PUB socket for one
- * subscriber, without libzmq's thread between its send(2) and the wire. */
+/* A node that only publishes: enough of ZMTP 3.0 (rfc.zeromq.org/spec/23) to be PUB for one
+ * subscriber, without a thread of libzmq between its send(2) and the wire. */
 #include "floor.h"
 
 #include <errno.h>
