@@ -29,7 +29,7 @@ def rows(rounds: int, total: int) -> list[Row]:
     with arena() as place:
         through_socket = []
         for _ in range(rounds):
-            settings = {"transactions": total, "spin": True}
+            settings = {"transactions": total}
             with place.compete(OURS, settings) as child:
                 start_ns = time.monotonic_ns()
                 place.burst(messages, total)
