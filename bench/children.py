@@ -9,7 +9,8 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
+from pathlib import Path
 from typing import Any
 
 from engine.errors import HarpoonError
@@ -69,3 +70,11 @@ class Child:
 def say(**line: object) -> None:
     """To the parent."""
     print(json.dumps(line), flush=True)
+
+
+def as_child(act: Callable[[], object]) -> None:
+    """The main program of a child: its failure is a sentence, too."""
+    try:
+        act()
+    except (HarpoonError, OSError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")

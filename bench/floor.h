@@ -52,12 +52,13 @@ int hp_publisher_paced(hp_publisher *p, const uint8_t *raw, const uint64_t *at, 
 int hp_publisher_burst(hp_publisher *p, const uint8_t *raw, const uint64_t *at, size_t n,
                        size_t total);
 
-/* recv spinning on `from`, a subscribed socket with SO_TIMESTAMPNS; behind every `every`-th message
- * send `order` to `to`. For order i: when the kernel had the last byte of its message, and when
- * send returned (both CLOCK_REALTIME). The number of orders, less than n when the stream ends
- * before; -errno. */
-int hp_floor_relay(int from, int to, const uint8_t *order, size_t len, size_t every, size_t n,
-                   int64_t *readable_ns, int64_t *sent_ns);
+/* Receive on `from`, a subscribed socket with SO_TIMESTAMPNS, and behind every `every`-th message
+ * send `order` to `to`, spinning: by recvmsg(2) and send(2), or through `ring` where that is not
+ * NULL. For order i: when the kernel had the last byte of its message, and when the send was done
+ * (both CLOCK_REALTIME). The number of orders, less than n when the stream ends before; -errno,
+ * -ETIME when nothing came for 20 seconds. */
+int hp_floor_relay(hp_floor_ring *ring, int from, int to, const uint8_t *order, size_t len,
+                   size_t every, size_t n, int64_t *readable_ns, int64_t *sent_ns);
 
 /* ---- the walk and the book ------------------------------------------------------------------- */
 

@@ -15,7 +15,7 @@ import zmq
 from engine.core import Closed, Fired, Message
 from engine.errors import HarpoonError
 from engine.feed.zmq import ZmqFeed
-from harpoon_bench.children import say
+from harpoon_bench.children import as_child, say
 from harpoon_bench.engines import connected_engine
 
 POLL_MS = 10  # as `harpoon run`
@@ -72,7 +72,12 @@ class Contender:
 # The native feed's loop belongs here: "native", beside the interface it replaces.
 FEEDS: dict[str, Callable[[Contender], None]] = {"pyzmq": Contender.by_pyzmq}
 
-if __name__ == "__main__":
-    contender = Contender(json.loads(sys.argv[2]))
-    FEEDS[sys.argv[1]](contender)
+
+def _compete(feed: str, settings: dict[str, Any]) -> None:
+    contender = Contender(settings)
+    FEEDS[feed](contender)
     contender.report()
+
+
+if __name__ == "__main__":
+    as_child(lambda: _compete(sys.argv[1], json.loads(sys.argv[2])))

@@ -24,6 +24,8 @@ from engine.sim import authority
 from harpoon_bench._floor import ffi, lib
 from harpoon_bench.children import Child
 from harpoon_bench.engines import order_bytes
+from harpoon_bench.hot_floors import WAYS, ring_for
+from harpoon_bench.hot_relay import DIRECT
 from harpoon_bench.table import Row, medians, quantiles
 from harpoon_bench.traffic import Messages, everyday
 
@@ -52,11 +54,16 @@ class Contender:
 # With the native feed it is OURS and PARKED, and the pyzmq feed one of the others, target 1 / 2.
 OURS = Contender("pyzmq feed", "hot_engine", ("pyzmq",))
 PARKED = replace(OURS, name=f"{OURS.name}, park", spin=False)
-RELAY = Contender("C recv + send", "hot_relay")
+RELAY = Contender("C recv + send", "hot_relay", (DIRECT,))
+RING_RELAYS = tuple(
+    Contender(f"C recv + send, {way}", "hot_relay", (way,))
+    for way in ("io_uring, COOP_TASKRUN", "io_uring, DEFER_TASKRUN")
+)
 CONTENDERS = (
     OURS,
     PARKED,
     RELAY,
+    *RING_RELAYS,
     *(
         Contender(
             f"pyzmq, bitcoinlib, {name}",
@@ -99,14 +106,16 @@ def require_rivals() -> None:
 
 def rows(rounds: int, deposits: int) -> list[Row]:
     require_rivals()
-    taken: dict[Contender, list[Latencies]] = {contender: [] for contender in CONTENDERS}
+    refused = [relay for relay in RING_RELAYS if ring_for(WAYS[relay.words[0]]) is None]
+    contenders = [contender for contender in CONTENDERS if contender not in refused]
+    taken: dict[Contender, list[Latencies]] = {contender: [] for contender in contenders}
     name, common = everyday()
     with arena() as place:
         for number in range(rounds):
-            turn = number % len(CONTENDERS)  # nobody always comes after the slowest
-            for contender in CONTENDERS[turn:] + CONTENDERS[:turn]:
+            for contender in contenders:
                 messages = Messages.planted(common, WARM_UP + deposits, EVERY, number)
                 taken[contender].append(place.trade(contender, messages))
+            contenders.append(contenders.pop(0))  # nobody always comes after the slowest
     return [*_order_rows(taken, f"{name} transactions"), *_readable_rows(taken)]
 
 
@@ -114,7 +123,7 @@ def _order_rows(taken: Rounds, traffic: str) -> list[Row]:
     took_ns = {
         contender: medians([quantiles(latencies.order_ns) for latencies in rounds])
         for contender, rounds in taken.items()
-        if contender is not RELAY
+        if contender.module != "hot_relay"
     }
     name = f"published to order received, {traffic}, {OURS.name}"
     return [
@@ -125,17 +134,28 @@ def _order_rows(taken: Rounds, traffic: str) -> list[Row]:
 
 
 def _readable_rows(taken: Rounds) -> list[Row]:
-    """Only the relay knows when a message could be read: its median stands for the engine too."""
-    relay = taken[RELAY]
-    readable_ns = medians([quantiles(latencies.readable_ns) for latencies in relay])["p50"]
-    floor = medians([quantiles(_since(latencies)) for latencies in relay])
-    table = []
-    for contender, target in ((OURS, READABLE_TARGET), (PARKED, None)):
-        rounds = [[ns - readable_ns for ns in r.sent_ns] for r in taken[contender]]
-        took_ns = medians([quantiles(samples) for samples in rounds])
-        name = f"readable to send returned, {contender.name}"
-        table.append(Row(name, "ns", took_ns, RELAY.name, floor, target))
-    return table
+    """Only a relay knows when a message could be read: the median of RELAY's stands for the engine
+    too."""
+    readable_ns = medians([quantiles(r.readable_ns) for r in taken[RELAY]])["p50"]
+    floor = medians([quantiles(_since(r)) for r in taken[RELAY]])
+    relays = {
+        c: medians([quantiles(_since(r)) for r in taken[c]]) for c in RING_RELAYS if c in taken
+    }
+    engines = {
+        c: medians([quantiles([ns - readable_ns for ns in r.sent_ns]) for r in taken[c]])
+        for c in (OURS, PARKED)
+    }
+    return [
+        Row(
+            f"readable to send returned, {contender.name}",
+            "ns",
+            took_ns,
+            RELAY.name,
+            floor,
+            READABLE_TARGET if contender is OURS else None,
+        )
+        for contender, took_ns in {**engines, **relays}.items()
+    ]
 
 
 def _since(relay: Latencies) -> list[int]:
@@ -168,7 +188,7 @@ class Arena:
             )
             require(code, f"publishing to {contender.name}")
             report = child.hear(LATE_S)
-        if contender is RELAY:
+        if contender.module == "hot_relay":
             since = [published_ns[number] for number in numbers[WARM_UP:]]
             return Latencies(
                 _less(report["readable_ns"][WARM_UP:], since),

@@ -90,13 +90,19 @@ def _ways(sock: socket.socket, order_bytes: int) -> dict[str, Callable[[], int]]
     its own."""
     ways: dict[str, Callable[[], int]] = {}
     for name, way in WAYS.items():
-        ring = ffi.gc(lib.hp_floor_ring_new(way, ffi.new("int *")), lib.hp_floor_ring_free)
-        if ring == ffi.NULL:
+        ring = ring_for(way)
+        if ring is None:
             continue
         ways[name] = _rested(partial(_send_ns, ring, sock, order_bytes, 0))
         if way == lib.HP_FLOOR_SQPOLL:
             ways[SQPOLL_SUBMITTED] = _rested(partial(_send_ns, ring, sock, order_bytes, 1))
     return ways
+
+
+def ring_for(way: int) -> Any:
+    """A hp_floor_ring; None where the kernel refuses."""
+    ring = lib.hp_floor_ring_new(way, ffi.new("int *"))
+    return None if ring == ffi.NULL else ffi.gc(ring, lib.hp_floor_ring_free)
 
 
 def _send_ns(ring: Any, sock: socket.socket, order_bytes: int, which: int) -> int:

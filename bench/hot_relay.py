@@ -13,10 +13,12 @@ from typing import Any
 
 from engine._native import check
 from harpoon_bench._floor import ffi, lib
-from harpoon_bench.children import say
+from harpoon_bench.children import as_child, say
+from harpoon_bench.hot_floors import WAYS, ring_for
 from harpoon_bench.tls_peer import LOOK_EVERY_S, SO_TIMESTAMPNS
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(55, b"\0")  # ZMTP 3.0, 64 bytes
+DIRECT = "direct"  # recvmsg(2) and send(2)
 READY = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
 SUBSCRIBE = b"\x00\x06\x01rawtx"
 
@@ -52,30 +54,29 @@ def _reader(cpus: set[int]) -> socket.socket:
     return ours
 
 
-def _relay(settings: dict[str, Any]) -> None:
+def _relay(way: str, settings: dict[str, Any]) -> None:
     cpu, n = settings["cpu"], settings["orders"]
     order = os.urandom(settings["order_bytes"])
     readable_ns, sent_ns = ffi.new("int64_t[]", n), ffi.new("int64_t[]", n)
     others = os.sched_getaffinity(0) - {cpu}
+    ring = ffi.NULL if way == DIRECT else ring_for(WAYS[way])
     with _node(settings["feed_port"]) as node, _reader(others or {cpu}) as venue:
-        node.setblocking(False)
         os.sched_setaffinity(0, {cpu})
         say(ready=True)
-        done = check(
-            lib.hp_floor_relay(
-                node.fileno(),
-                venue.fileno(),
-                order,
-                len(order),
-                settings["every"],
-                n,
-                readable_ns,
-                sent_ns,
-            ),
-            "recv and send",
+        done = lib.hp_floor_relay(
+            ring,
+            node.fileno(),
+            venue.fileno(),
+            order,
+            len(order),
+            settings["every"],
+            n,
+            readable_ns,
+            sent_ns,
         )
+        check(done, "receiving and sending")
     say(readable_ns=list(readable_ns[0:done]), sent_ns=list(sent_ns[0:done]))
 
 
 if __name__ == "__main__":
-    _relay(json.loads(sys.argv[1]))
+    as_child(lambda: _relay(sys.argv[1], json.loads(sys.argv[2])))

@@ -24,7 +24,7 @@ import zmq.asyncio
 
 from engine.address import script_of
 from engine.book import default_entries
-from harpoon_bench.children import say
+from harpoon_bench.children import as_child, say
 from harpoon_bench.traffic import DEPOSIT_SAT
 
 Settings = dict[str, Any]
@@ -153,6 +153,7 @@ async def trade(
         if left.over.is_set():
             break
     acting.cancel()
+    say(done=True)
 
 
 def with_picows(settings: Settings) -> None:
@@ -183,6 +184,7 @@ async def _picows(settings: Settings) -> None:
     readable()
     await answers.over.wait()
     transport.disconnect()
+    say(done=True)
 
 
 RIVALS: dict[str, Callable[[Settings], None]] = {
@@ -192,5 +194,4 @@ RIVALS: dict[str, Callable[[Settings], None]] = {
 }
 
 if __name__ == "__main__":
-    RIVALS[sys.argv[1]](json.loads(sys.argv[2]))
-    say(done=True)
+    as_child(lambda: RIVALS[sys.argv[1]](json.loads(sys.argv[2])))

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from engine.processes import at_stdin_eof
 from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
-from harpoon_bench.children import say
+from harpoon_bench.children import as_child, say
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; also the type of the control message
 TIMESPEC = struct.Struct("@ll")
@@ -212,4 +212,4 @@ def _serve(settings: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(json.loads(sys.argv[1]))
+    as_child(lambda: _serve(json.loads(sys.argv[1])))

@@ -175,18 +175,22 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return ours, listener.accept()[0]
 
 
-@pytest.mark.parametrize("way", ["PLAIN", "COOP", "DEFER", "SQPOLL"])
-def test_a_ring_sends(way: str) -> None:
-    error, submit_ns = ffi.new("int *"), ffi.new("int64_t *")
+def ring_of(way: str) -> Any:
+    error = ffi.new("int *")
     ring = lib.hp_floor_ring_new(getattr(lib, f"HP_FLOOR_{way}"), error)
     if ring == ffi.NULL:
         pytest.skip(f"this kernel refuses such a ring: {os.strerror(-error[0])}")
+    return ffi.gc(ring, lib.hp_floor_ring_free)
+
+
+@pytest.mark.parametrize("way", ["PLAIN", "COOP", "DEFER", "SQPOLL"])
+def test_a_ring_sends(way: str) -> None:
+    ring, submit_ns = ring_of(way), ffi.new("int64_t *")
     ours, theirs = tcp_pair()
     with ours, theirs:
         took_ns = lib.hp_floor_ring_send_ns(ring, ours.fileno(), b"order", 5, submit_ns)
         assert 0 < submit_ns[0] <= took_ns
         assert theirs.recv(100) == b"order"
-    lib.hp_floor_ring_free(ring)
 
 
 def framed(raw: bytes, sequence: int) -> bytes:
@@ -199,7 +203,9 @@ def framed(raw: bytes, sequence: int) -> bytes:
     )
 
 
-def test_relay_answers_every_third_message_however_it_is_cut() -> None:
+@pytest.mark.parametrize("way", ["direct", "PLAIN", "COOP", "DEFER"])
+def test_relay_answers_every_third_message_however_it_is_cut(way: str) -> None:
+    ring = ring_of(way) if way != "direct" else ffi.NULL
     stream = b"".join(framed(bytes(300 + n), n) for n in range(12))
     node, there = tcp_pair()
     venue, reader = tcp_pair()
@@ -216,7 +222,7 @@ def test_relay_answers_every_third_message_however_it_is_cut() -> None:
         publishing.start()
         fds = there.fileno(), venue.fileno()
         before_ns = time.time_ns()
-        assert lib.hp_floor_relay(*fds, b"order", 5, 3, 4, readable_ns, sent_ns) == 4
+        assert lib.hp_floor_relay(ring, *fds, b"order", 5, 3, 4, readable_ns, sent_ns) == 4
         publishing.join()
         assert reader.recv(100, socket.MSG_PEEK).startswith(b"order")
     for readable, sent in zip(readable_ns, sent_ns, strict=True):
@@ -305,7 +311,8 @@ def test_all_contenders_trade(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [row.reference_name for row in rows]
     assert all(any(rival in name for name in names) for rival in hot_feed.RIVALS)
     traded = [row for row in rows if row.name.startswith("published to order received")]
-    assert len(traded) == len(hot_feed.CONTENDERS) - 2  # ours in each row, the relay in none
+    relays = 1 + len(hot_feed.RING_RELAYS)
+    assert len(traded) == len(hot_feed.CONTENDERS) - relays - 1  # ours is in each row
     assert all(ns > 0 for row in traded for ns in [*row.ours.values(), *row.reference.values()])
 
 
