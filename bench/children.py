@@ -30,6 +30,7 @@ class Child:
             [sys.executable, "-P", "-m", f"harpoon_bench.{module}", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is ours; the child ends with its input
         )
         if cpus:
             os.sched_setaffinity(self._process.pid, cpus)
