@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from harpoon_bench.children import Child
 from harpoon_bench.engines import order_bytes
 from harpoon_bench.hot_floors import WAYS, ring_for
 from harpoon_bench.hot_relay import DIRECT
+from harpoon_bench.rivals import LOOPS, RIVALS
 from harpoon_bench.table import Row, medians, quantiles
 from harpoon_bench.traffic import Messages, everyday
 
@@ -34,7 +36,6 @@ EVERY = 5  # messages a deposit
 WARM_UP = 50  # deposits
 HANDSHAKE_NS = 10_000_000_000
 LATE_S = 10.0
-RIVALS = ("websockets", "aiohttp", "picows")
 READABLE_TARGET = 1.5
 
 
@@ -66,14 +67,14 @@ CONTENDERS = (
     *RING_RELAYS,
     *(
         Contender(
-            f"pyzmq, bitcoinlib, {name}",
+            f"pyzmq, bitcoinlib, {rival}, {loop}",
             "rivals",
-            (name,),
+            (rival, loop),
             pinned=True,
             target=1 / 20,
             target_p99=1 / 20,
         )
-        for name in RIVALS
+        for rival, loop in product(RIVALS, LOOPS)
     ),
 )
 
@@ -92,10 +93,9 @@ Rounds = Mapping[Contender, list[Latencies]]
 
 
 def require_rivals() -> None:
+    packages = {**{name: name for name in (*RIVALS, "uvloop")}, "bitcoin": "python-bitcoinlib"}
     missing = [
-        package
-        for module, package in [*zip(RIVALS, RIVALS, strict=True), ("bitcoin", "python-bitcoinlib")]
-        if importlib.util.find_spec(module) is None
+        package for module, package in packages.items() if importlib.util.find_spec(module) is None
     ]
     if missing:
         raise HarpoonError(

@@ -1,11 +1,11 @@
 """What people write in Python for the same task, as well as the libraries' documentation tells:
-pyzmq, python-bitcoinlib, a dict of scripts, json, hmac, and one of three WebSocket libraries.
+pyzmq, python-bitcoinlib, a dict of scripts, json, hmac, and one of three WebSocket libraries, on
+Python's own event loop and on uvloop.
 
 Less is asked of it than of the engine: no look at the inputs, no limits, nothing remembered. Of
-each library the way is taken that was fastest here. asyncio is Python's own: with uvloop aiohttp
-was at most 5 % faster, picows, which replaces asyncio's transports anyway, not at all. The threaded
-client of websockets was up to a quarter faster than its asyncio one, but over TLS it stops for ever
-about once in a hundred sessions (websockets 17.4 and Python 3.11: two threads, one SSL object)."""
+each library the way is taken that was fastest here, with one exception: the threaded client of
+websockets was up to a quarter faster than its asyncio one, but over TLS it hangs now and then
+(bench/BENCHMARKS.md)."""
 
 from __future__ import annotations
 
@@ -107,22 +107,14 @@ def tls(settings: Settings) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=settings["ca_file"])
 
 
-def with_websockets(settings: Settings) -> None:
-    asyncio.run(_websockets(settings))
-
-
-async def _websockets(settings: Settings) -> None:
+async def with_websockets(settings: Settings) -> None:
     from websockets.asyncio.client import connect
 
     async with connect(settings["ws_url"], ssl=tls(settings), compression=None) as connection:
         await trade(settings, connection.send, connection)
 
 
-def with_aiohttp(settings: Settings) -> None:
-    asyncio.run(_aiohttp(settings))
-
-
-async def _aiohttp(settings: Settings) -> None:
+async def with_aiohttp(settings: Settings) -> None:
     from aiohttp import ClientSession
 
     async with (
@@ -156,11 +148,7 @@ async def trade(
     say(done=True)
 
 
-def with_picows(settings: Settings) -> None:
-    asyncio.run(_picows(settings))
-
-
-async def _picows(settings: Settings) -> None:
+async def with_picows(settings: Settings) -> None:
     """Its send is no coroutine, so the event loop can watch libzmq's descriptor itself, without
     zmq.asyncio. ZMQ_FD is edge-triggered: each time everything is taken."""
     from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -187,11 +175,22 @@ async def _picows(settings: Settings) -> None:
     say(done=True)
 
 
-RIVALS: dict[str, Callable[[Settings], None]] = {
+RIVALS: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
     "websockets": with_websockets,
     "aiohttp": with_aiohttp,
     "picows": with_picows,
 }
+LOOPS = ("asyncio", "uvloop")
+
+
+def compete(rival: str, loop: str, settings: Settings) -> None:
+    if loop == "asyncio":
+        asyncio.run(RIVALS[rival](settings))
+        return
+    import uvloop
+
+    uvloop.run(RIVALS[rival](settings))
+
 
 if __name__ == "__main__":
-    as_child(lambda: RIVALS[sys.argv[1]](json.loads(sys.argv[2])))
+    as_child(lambda: compete(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
