@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from harpoon_bench.engines import order_bytes
 from harpoon_bench.table import present
 
 API_KEY_CHARACTERS = 64
+LOAD_MAX = 1.0  # before we begin
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def run(options: argparse.Namespace) -> int:
     if len(os.sched_getaffinity(0)) < 2:
         raise HarpoonError("bench hot needs two cores: one for the contender, one for the rest")
     hot_feed.require_rivals()
+    load = os.getloadavg()[0]
+    if load > LOAD_MAX:
+        print(
+            f"other work keeps this machine busy (load {load:.1f}): expect noise", file=sys.stderr
+        )
     rows = [
         *hot_fire.rows(rounds, size.sends),
         *hot_floors.rows(rounds, size.sends, order_bytes("k" * API_KEY_CHARACTERS)),
