@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 # Directories too: their times tell that a file was deleted.
 SOURCES := pyproject.toml ffi_build.py $(shell find csrc engine bench -name __pycache__ -prune -o -print)
-C_FILES := $(wildcard csrc/[!_]*.c bench/[!_]*.c tests/c/*.c tests/fuzz/*.c)
+C_FILES := $(wildcard csrc/[!_]*.c bench/[!_]*.c tests/c/*.c tests/fuzz/*.c tests/preload/*.c)
 C_FLAGS = -std=c11 -D_GNU_SOURCE -O2 -Icsrc $$(pkg-config --cflags liburing openssl)
 C_WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 MAKE_SELF := @$(MAKE) --silent --no-print-directory

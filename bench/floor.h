@@ -10,6 +10,56 @@
  * -EMSGSIZE: it would not be the same bytes. */
 int64_t hp_floor_send_ns(int fd, const uint8_t *data, size_t len);
 
+/* The same through io_uring, from before the submission to the completion, for which the caller
+ * spins. */
+enum hp_floor_way {
+    HP_FLOOR_PLAIN = 0,
+    HP_FLOOR_COOP = 1,   /* SINGLE_ISSUER | COOP_TASKRUN */
+    HP_FLOOR_DEFER = 2,  /* SINGLE_ISSUER | DEFER_TASKRUN */
+    HP_FLOOR_SQPOLL = 3, /* a thread of the kernel's submits */
+};
+typedef struct hp_floor_ring hp_floor_ring;
+
+/* For the calling thread; NULL and -errno where the kernel refuses. */
+hp_floor_ring *hp_floor_ring_new(enum hp_floor_way way, int *error);
+void hp_floor_ring_free(hp_floor_ring *ring);
+/* As hp_floor_send_ns(); *submit_ns is what the caller had spent when it was free to go on. After
+ * -ETIME (no completion within a second) the ring can only be freed. */
+int64_t hp_floor_ring_send_ns(hp_floor_ring *ring, int fd, const uint8_t *data, size_t len,
+                              int64_t *submit_ns);
+
+/* The peer of a send: read and forget, never asleep, until the end: bytes, or -errno. */
+int64_t hp_floor_discard(int fd);
+
+/* ---- a node and the least answer to it ------------------------------------------------------- */
+
+/* A publisher of `rawtx` on loopback for one ZMTP subscriber at a time. Transaction i is at
+ * [at[i], at[i + 1]) of `raw`; all return 0 or -errno. A subscriber that takes nothing for five
+ * seconds is -ETIMEDOUT. */
+typedef struct hp_publisher hp_publisher;
+
+hp_publisher *hp_publisher_new(uint16_t *port);
+void hp_publisher_free(hp_publisher *p);
+/* The next subscriber, once it has subscribed, in the place of the one before; its messages are
+ * numbered from 0. -EPROTO: it does not speak ZMTP 3. */
+int hp_publisher_accept(hp_publisher *p, int64_t timeout_ns);
+void hp_publisher_hang_up(hp_publisher *p);
+/* n transactions at fixed times, however late the subscriber is; each is one sendmsg(2), before
+ * which sent_ns[i] (CLOCK_REALTIME) is taken. */
+int hp_publisher_paced(hp_publisher *p, const uint8_t *raw, const uint64_t *at, size_t n,
+                       int64_t interval_ns, int64_t *sent_ns);
+/* `total` messages, the n transactions again and again, as fast as they are taken, 64 in a call. */
+int hp_publisher_burst(hp_publisher *p, const uint8_t *raw, const uint64_t *at, size_t n,
+                       size_t total);
+
+/* Receive on `from`, a subscribed socket with SO_TIMESTAMPNS, and behind every `every`-th message
+ * send `order` to `to`, spinning: by recvmsg(2) and send(2), or through `ring` where that is not
+ * NULL. For order i: when the kernel had the last byte of its message, and when the send was done
+ * (both CLOCK_REALTIME). The number of orders, less than n when the stream ends before; -errno,
+ * -ETIME when nothing came for 20 seconds. */
+int hp_floor_relay(hp_floor_ring *ring, int from, int to, const uint8_t *order, size_t len,
+                   size_t every, size_t n, int64_t *readable_ns, int64_t *sent_ns);
+
 /* ---- the walk and the book ------------------------------------------------------------------- */
 
 /* Loops over functions of the engine's library, given by address; ns for all n, -1 when an
@@ -25,6 +75,9 @@ void hp_loop_scripts(uint64_t first, size_t n, hp_loop_script *scripts);
 int hp_loop_fill(uintptr_t add, uintptr_t book, size_t n, uint32_t owner);
 /* Transaction i is at [at[i], at[i + 1]); through hp_tx_parse_exact. */
 int64_t hp_loop_walk_ns(uintptr_t parse, const uint8_t *raw, const uint64_t *at, size_t n);
+/* Through hp_engine_rawtx; -1 when one is malformed. */
+int64_t hp_loop_rawtx_ns(uintptr_t rawtx, uintptr_t engine, const uint8_t *raw, const uint64_t *at,
+                         size_t n);
 /* Through hp_book_find, one after the other as fast as the core can. */
 int64_t hp_loop_find_ns(uintptr_t find, uintptr_t book, const hp_loop_script *scripts, size_t n,
                         uint32_t expected);

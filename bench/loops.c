@@ -16,6 +16,7 @@
 
 typedef int (*parse_function)(const uint8_t *raw, size_t len, void *tx);
 typedef uint32_t (*find_function)(const void *book, const uint8_t *script, size_t len);
+typedef int (*rawtx_function)(void *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
 typedef int (*add_function)(void *book, const uint8_t *script, size_t len, uint32_t owner);
 
 static int64_t now_ns(void)
@@ -75,6 +76,18 @@ int64_t hp_loop_walk_ns(uintptr_t parse, const uint8_t *raw, const uint64_t *at,
     for (size_t i = 0; i < n; i++) {
         size_t len = (size_t)(at[i + 1] - at[i]);
         if (((parse_function)parse)(raw + at[i], len, tx) != (int)len)
+            return -1;
+    }
+    return now_ns() - start_ns;
+}
+
+int64_t hp_loop_rawtx_ns(uintptr_t rawtx, uintptr_t engine, const uint8_t *raw, const uint64_t *at,
+                         size_t n)
+{
+    int64_t start_ns = now_ns();
+    for (size_t i = 0; i < n; i++) {
+        size_t len = (size_t)(at[i + 1] - at[i]);
+        if (((rawtx_function)rawtx)((void *)engine, raw + at[i], len, start_ns) < 0)
             return -1;
     }
     return now_ns() - start_ns;

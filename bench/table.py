@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -29,10 +30,16 @@ def quantiles(samples: Sequence[int]) -> dict[str, int]:
     }
 
 
+def medians(rounds: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Each quantile's median over the rounds, of which there is at least one."""
+    return {name: median_low(quantile[name] for quantile in rounds) for name in QUANTILES}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Times: a ratio is ours / reference, below 1 is better. `target` bounds the p50 ratio; None
-    where the row is only there to look at."""
+    """A ratio is ours / reference for times, reference / ours for rates (a unit that ends in /s):
+    below 1 is better. `target` bounds the p50 ratio, `target_p99` that of p99; None where there is
+    nothing to reach."""
 
     name: str
     unit: str
@@ -40,13 +47,23 @@ class Row:
     reference_name: str
     reference: Mapping[str, int]
     target: float | None = None
+    target_p99: float | None = None
 
     def ratio(self, quantile: str) -> float:
-        return self.ours[quantile] / self.reference[quantile]
+        ours, reference = self.ours[quantile], self.reference[quantile]
+        return reference / ours if self.unit.endswith("/s") else ours / reference
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """By quantile."""
+        bounds = {"p50": self.target, "p99": self.target_p99}
+        return {quantile: bound for quantile, bound in bounds.items() if bound is not None}
 
     @property
     def met(self) -> bool | None:
-        return None if self.target is None else self.ratio("p50") <= self.target
+        """Whether every target is; None without one."""
+        bounds = self.targets
+        return all(self.ratio(q) <= bound for q, bound in bounds.items()) if bounds else None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -57,6 +74,7 @@ class Row:
             "ratio_p50": round(self.ratio("p50"), 4),
             "ratio_p99": round(self.ratio("p99"), 4),
             "target": self.target,
+            "target_p99": self.target_p99,
             "met": self.met,
         }
 
@@ -94,7 +112,7 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{row.reference['p99']:,}",
             f"{row.ratio('p50'):.3g}",
             f"{row.ratio('p99'):.3g}",
-            "" if row.target is None else f"{row.target:.3g}",
+            " / ".join(f"{bound:.3g}" for bound in row.targets.values()),
             {None: "", True: "yes", False: "no"}[row.met],
         )
     return table

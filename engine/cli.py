@@ -38,6 +38,7 @@ MENU: Menu = {
     "latency": Command("engine.latency", "percentiles of a journal's orders, stage by stage"),
     "bench": {
         "send": Command("harpoon_bench.send", "trigger to send returned, beside a bare send"),
+        "hot": Command("harpoon_bench.hot", "the hot path beside its floors and its rivals"),
         "kernels": Command("harpoon_bench.kernels", "hashing, signing, the walk and the book"),
     },
     "sim": {
