@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.core import Engine, Fired, Message
+from engine.core import Engine
 from engine.errors import HarpoonError
+from engine.records import Fired, Message
 from engine.report import open_console
 from engine.venues import binance
 from harpoon_bench._floor import ffi, lib

@@ -325,6 +325,7 @@ enum hp_verdict { /* what the risk gate said of a signal that a rule chose */
     HP_REFUSED_MAX_ORDERS, /* risk.max_orders are out already */
     HP_REFUSED_COOLDOWN,   /* risk.cooldown_ns since this rule's last order are not over */
     HP_REFUSED_IN_BLOCK,   /* published with a block: old news, unless it had signalled before */
+    HP_REFUSED_JOURNAL,    /* the journal has no room for what must be in it before an order */
     HP_DRY_RUN,            /* everything was done but the send */
     HP_SEND_FAILED,        /* the send failed or was cut short: the outcome is unknown */
 };
@@ -499,7 +500,7 @@ enum hp_record_kind { /* what the payload is */
     HP_RECORD_ORDER = 4,    /* hp_order_event: after the send or the refusal */
     HP_RECORD_MESSAGE = 5,  /* text from the venue */
     HP_RECORD_OPENED = 6,   /* a session is open; the cipher in words */
-    HP_RECORD_CLOSED = 7,   /* it ended; the reason in words */
+    HP_RECORD_CLOSED = 7,   /* hp_closed_note, then the reason in words */
     HP_RECORD_FEED = 8,     /* hp_feed_note, then words */
     HP_RECORD_BLOCK = 9,    /* hp_block_note */
     HP_RECORD_COMMAND = 10, /* hp_command_note, then words */
@@ -551,6 +552,12 @@ typedef struct hp_block_note { /* a block joined or left the node's chain */
     uint8_t label; /* 'C' connected, 'D' disconnected */
     uint8_t pad;
 } hp_block_note;
+
+typedef struct hp_closed_note { /* a session ended, or could not be opened */
+    int32_t error;    /* -errno or -HP_E..., 0 when we closed it */
+    uint8_t was_open;
+    uint8_t pad[3];
+} hp_closed_note;
 
 typedef struct hp_command_note {
     int64_t value;    /* what came with it */
@@ -620,6 +627,8 @@ typedef struct hp_journal_place { /* what the reader's last call was about */
  * on failure with *error set: -HP_EJOURNAL_FILE, -ENOMEM, -errno. */
 hp_journal_reader *hp_journal_reader_open(const char *path, int *error);
 void hp_journal_reader_close(hp_journal_reader *reader);
+/* Before the first step: leave out what the folder holds by now. */
+void hp_journal_reader_skip(hp_journal_reader *reader);
 /* 1 and the next record, its payload valid until the next call, and its time since the epoch; 0
  * nothing more yet: call again later. -HP_EJOURNAL_DAMAGED: something is lost here, and the next
  * call goes on behind it; -HP_EJOURNAL_FILE: a segment of another version, which is left out. */
@@ -632,10 +641,13 @@ void hp_journal_reader_place(const hp_journal_reader *reader, hp_journal_place *
 enum hp_stage { /* the stages of a latency report, in the order they happen */
     HP_STAGE_DECODE = 0, /* walk over the transaction; every transaction */
     HP_STAGE_DECIDE,     /* book, kind, duplicate, rule; every transaction that decoded */
-    HP_STAGE_BUILD,      /* risk, client id, timestamp: the patched order */
+    HP_STAGE_RISK,
+    HP_STAGE_BUILD, /* client id, timestamp: the patched order. This and the next three are done
+                       before the trigger when the order is armed */
     HP_STAGE_SIGN,
     HP_STAGE_FRAME,
     HP_STAGE_SEAL,
+    HP_STAGE_JOURNAL,       /* the intent */
     HP_STAGE_SEND,          /* submission to completion */
     HP_STAGE_FIRE_TOTAL,    /* trigger (a rule matched) to send returned */
     HP_STAGE_RAWTX_TO_SEND, /* the feed handed over the bytes to send returned */
@@ -647,6 +659,8 @@ enum hp_transport { /* what carries the bytes */
     HP_TRANSPORT_SYSCALL = 1, /* recv(2), send(2), ppoll(2): where io_uring is forbidden */
 };
 
+#define HP_REARM_NS_MAX INT64_C(10000000000)
+
 typedef struct hp_engine_config {
     int64_t min_signal_sat; /* signals with a smaller net amount are not reported */
     uint64_t cooldown_ns;
@@ -655,7 +669,10 @@ typedef struct hp_engine_config {
     uint32_t sweep_inputs_min;
     uint32_t remembered; /* outpoints kept for duplicate suppression; a power of two */
     uint32_t message_bytes_max; /* longest message a venue may send */
+    int32_t cpu;                /* where hp_engine_run() stays; -1: the kernel chooses */
+    uint64_t rearm_ns;          /* age at which an armed order's timestamp is renewed */
     uint8_t live;               /* 0: dry-run, everything but the send */
+    uint8_t spin;               /* hp_engine_run() never sleeps */
     uint8_t transport;          /* enum hp_transport */
 } hp_engine_config;
 
@@ -668,30 +685,20 @@ typedef struct hp_venue_address {
     uint16_t port;
 } hp_venue_address;
 
-enum hp_event_kind {
-    HP_EVENT_SIGNAL = 1, /* hp_signal, then its listed hp_paid_output's */
-    HP_EVENT_ORDER = 2,  /* hp_order_event */
-    HP_EVENT_MESSAGE = 3, /* a text message from the venue */
-    HP_EVENT_CLOSED = 4, /* the session ended; the payload is the reason in words */
-};
-
-typedef struct hp_event {
-    int64_t t_ns;
-    uint32_t kind;
-    uint32_t payload_len; /* bytes copied to the caller's buffer */
-} hp_event;
-
 typedef struct hp_order_event {
     uint8_t txid[32];
     int64_t timestamp_ms;    /* in the order, venue time; 0 when it was refused */
+    int64_t rx_ns;           /* when the feed had the transaction */
+    int64_t trigger_ns;      /* when the rule matched */
     int64_t sent_ns;         /* when the send returned; 0 when nothing was sent */
-    int64_t stage_ns[9];     /* by enum hp_stage; -1 where the order did not get that far */
+    int64_t stage_ns[11];    /* by enum hp_stage; -1 where the order did not pass */
     int32_t error;           /* -errno or -HP_E... of HP_SEND_FAILED */
     uint16_t order;          /* template */
     int16_t rule;
     uint16_t exchange;
     uint8_t verdict;         /* enum hp_verdict */
-    char client_id[37];
+    uint8_t armed;           /* was sealed before the trigger */
+    char client_id[37];      /* "" when it was refused */
 } hp_order_event;
 
 typedef struct hp_stats {
@@ -708,7 +715,10 @@ typedef struct hp_stats {
     uint64_t pings_answered;
     uint64_t bytes_sent;
     uint64_t bytes_received;
-    uint64_t events_lost;   /* the event queue was full: drain it more often */
+    uint64_t records_lost;  /* the journal had no room */
+    uint64_t copies;        /* transactions that another feed had brought before */
+    uint64_t transactions_lost; /* by the publishers' own numbering */
+    uint64_t orders_armed;  /* of those that were not refused */
 } hp_stats;
 
 typedef struct hp_latency {
@@ -722,42 +732,73 @@ typedef struct hp_latency {
 
 typedef struct hp_engine hp_engine;
 
-/* The book must outlive the engine, or be returned by it. NULL on failure with *error set. */
+/* Book and journal must outlive the engine, or be returned by it. The engine is the journal's
+ * writer. NULL on failure with *error set. */
 hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
-                         const hp_sha256_impl *impl, int *error);
+                         const hp_sha256_impl *impl, hp_journal *journal, int *error);
 void hp_engine_free(hp_engine *engine);
 
-/* Set-up; each returns an index or -HP_ECONFIG / -ENOSPC. The template's bytes are copied. */
+/* Set-up; each returns an index, 0 or -HP_ECONFIG / -ENOSPC / -ENOMEM. What is given is copied. A
+ * rule wants its order before it, and the key where that is signed. */
 int hp_engine_set_key(hp_engine *engine, const uint8_t *secret, size_t len);
 int hp_engine_add_order(hp_engine *engine, const hp_order_template *order);
 int hp_engine_add_rule(hp_engine *engine, const hp_rule *rule);
-/* Venue clock minus ours, in ms: added to every order's timestamp. */
-int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
+/* The number by which hp_feed_note and hp_block_note mean this feed. */
+int hp_engine_add_feed(hp_engine *engine, const hp_feed_address *address);
+/* An outpoint that has had its order, in another run: what spends it is a duplicate. */
+void hp_engine_remember(hp_engine *engine, const uint8_t outpoint[36]);
 
-/* From here on the calling thread owns the engine. */
+/* ---- the hot thread */
+
+/* The loop, until HP_COMMAND_STOP or hp_engine_abort(): feeds, orders, the venue, arming. The
+ * calling thread owns the engine, and nobody else can hold it up. Every new connection is held (see
+ * HP_COMMAND_HOLD). 0, or why it could not begin: hp_engine_reason() has words for -HP_ERING. */
+int hp_engine_run(hp_engine *engine);
+
+enum hp_command { /* what the one controlling thread asks of the hot thread */
+    HP_COMMAND_CONNECT = 1, /* hp_engine_command_connect() */
+    HP_COMMAND_LISTEN,      /* the feeds may connect */
+    HP_COMMAND_TEXT,        /* send this text message, which is not an order */
+    HP_COMMAND_HOLD,        /* 1: refuse every order as not-ready; 0: no longer */
+    HP_COMMAND_CLOCK_OFFSET, /* ms: the venue's clock minus ours, in every order's timestamp */
+    HP_COMMAND_CLOSE,       /* say goodbye to the venue */
+    HP_COMMAND_STOP,
+};
+
+/* One thread, any: 0, or -ENOSPC while the hot thread does not come to it. */
+int hp_engine_command(hp_engine *engine, int command, int64_t number, const uint8_t *bytes,
+                      size_t len);
+/* Close what is open, then connect, TLS, upgrade: HP_RECORD_OPENED or HP_RECORD_CLOSED tells. */
+int hp_engine_command_connect(hp_engine *engine, const hp_venue_address *venue);
+/* One thread, any, the feed's: a transaction that it had at t_rx_ns. 0, or -ENOSPC. */
+int hp_engine_offer_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
+
+/* ---- the same in single steps, for one thread that owns the engine from the first of them on */
+
 /* Close what is open, then connect, TLS, upgrade: 0 when the session is open, else the error, for
  * which hp_engine_reason() has words. */
 int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
-/* One raw transaction from the feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
+/* One raw transaction from a feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
 int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
-/* Read what the venue sent, answer its latest ping; wait up to timeout_ns when nothing is there.
- * Then rehearse an order, which goes to ourselves and keeps the way warm: call this often, above
- * all when idle. 0, or the error that ended the session (HP_EVENT_CLOSED follows). */
+/* One turn of the loop; when nothing came, wait up to timeout_ns for something, and do meanwhile
+ * what can wait. 0; -HP_ENOT_READY without a session or feed to wait for; -ECANCELED when aborted,
+ * which has ended the session. */
 int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);
-/* Send a text message that is not an order (time, status). */
+/* HP_COMMAND_TEXT, HP_COMMAND_HOLD, HP_COMMAND_CLOCK_OFFSET, HP_COMMAND_CLOSE at once. */
 int hp_engine_send_text(hp_engine *engine, const uint8_t *text, size_t len);
-/* While held, orders are refused as if no session were open: for a backlog that is no longer
- * news. */
 void hp_engine_hold(hp_engine *engine, int held);
-/* Say goodbye (RFC 6455 7.1.2) and close; 0 also when nothing was open. */
+int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
 int hp_engine_close(hp_engine *engine);
-/* 1 and the next event, or 0. A payload above `cap` is cut: the event says how much was copied. */
-int hp_engine_next_event(hp_engine *engine, hp_event *event, uint8_t *payload, size_t cap);
+/* 1 when this order would be sent as it lies, sealed. */
+int hp_engine_armed(const hp_engine *engine, int order);
+
 int hp_engine_ready(const hp_engine *engine);
 const char *hp_engine_reason(const hp_engine *engine);
-/* What carries the bytes, in words; before the first connection "". */
+/* The transport and what is used of it, in words. */
 const char *hp_engine_transport(const hp_engine *engine);
 const char *hp_engine_cipher(hp_engine *engine);
+
+/* ---- any thread */
 
 /* Any thread: another built book, to be used from the next transaction or poll on. Exchanges that
  * the former book has must have the same ids in it. The book that was offered before and not
@@ -774,6 +815,7 @@ void hp_engine_abort(hp_engine *engine);
 void hp_engine_kill(hp_engine *engine);
 int hp_engine_killed(const hp_engine *engine);
 
+/* The owning thread, or anybody after hp_engine_run(). */
 void hp_engine_stats(const hp_engine *engine, hp_stats *stats);
 int hp_engine_latency(const hp_engine *engine, int stage, hp_latency *latency);
 

@@ -312,6 +312,12 @@ static hp_journal_reader *reader_new(int *error)
     return r;
 }
 
+void hp_journal_reader_skip(hp_journal_reader *r)
+{
+    if (r->folder >= 0)
+        r->number = hp_segment_below(r->folder, HP_SEGMENT_NUMBER_MAX + 1);
+}
+
 void hp_journal_reader_close(hp_journal_reader *r)
 {
     if (!r)

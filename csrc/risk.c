@@ -1,20 +1,22 @@
 /* The limits, in the order in which they are reported. */
 #include "risk.h"
 
-int hp_risk_check(hp_risk *risk, uint32_t rule, int session_ready, int in_block, int64_t now_ns)
+int hp_risk_check(hp_risk *risk, uint32_t rule, const hp_circumstances *now)
 {
     if (atomic_load_explicit(&risk->killed, memory_order_acquire))
         return HP_REFUSED_KILLED;
-    if (!session_ready)
+    if (!now->ready)
         return HP_REFUSED_NOT_READY;
+    if (!now->journal)
+        return HP_REFUSED_JOURNAL;
     if (risk->orders >= risk->max_orders)
         return HP_REFUSED_MAX_ORDERS;
     int64_t last_ns = risk->last_ns[rule];
-    if (last_ns && now_ns - last_ns < risk->cooldown_ns)
+    if (last_ns && now->now_ns - last_ns < risk->cooldown_ns)
         return HP_REFUSED_COOLDOWN;
-    if (in_block)
+    if (now->in_block)
         return HP_REFUSED_IN_BLOCK;
     risk->orders++;
-    risk->last_ns[rule] = now_ns;
+    risk->last_ns[rule] = now->now_ns;
     return HP_ALLOWED;
 }

@@ -14,7 +14,14 @@ typedef struct hp_risk {
     atomic_int killed;
 } hp_risk;
 
+typedef struct hp_circumstances { /* of one order */
+    int64_t now_ns;
+    int ready;    /* a session is open and not held */
+    int in_block; /* the transaction came with a block */
+    int journal;  /* has room */
+} hp_circumstances;
+
 /* enum hp_verdict; HP_ALLOWED counts the order and starts the rule's cooldown. */
-int hp_risk_check(hp_risk *risk, uint32_t rule, int session_ready, int in_block, int64_t now_ns);
+int hp_risk_check(hp_risk *risk, uint32_t rule, const hp_circumstances *now);
 
 #endif

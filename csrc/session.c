@@ -16,7 +16,7 @@
 #define MASK_POOL 4096
 #define DEAD_LINK_MS 10000
 #define CLOSE_WAIT_NS INT64_C(500000000)
-#define ROUNDS_MOST 16 /* receives in a row: a flooding venue may not keep us from the feed */
+#define ROUNDS_MOST 4 /* receives in a row: a flooding venue may not keep us from the feed */
 #define REASON_BYTES 512
 #define PEER_BYTES 136 /* 120 of the host's, which may have 253 */
 #define PATH_BYTES 61
@@ -51,6 +51,8 @@ struct hp_session {
     int port;            /* of `io`, or -1 */
     int status;          /* HTTP's, in the answer to the upgrade; 0 before */
     uint8_t step;        /* enum step */
+    int error;           /* of the last end; 0: ours */
+    uint8_t cannot_arm;  /* this TLS session's records are OpenSSL's to make */
     uint8_t parting;     /* last words: they do not wait for room */
     uint8_t in_message;  /* a fragmented message has begun */
     uint8_t close_sent;
@@ -114,6 +116,7 @@ void hp_session_free(hp_session *s)
 
 static int fail(hp_session *s, int rc, const char *what)
 {
+    s->error = rc;
     const char *words = s->tls ? hp_tls_reason(s->tls) : "";
     snprintf(s->reason, sizeof s->reason, "%s: %s%s%s", what, hp_strerror(rc), *words ? ": " : "",
              words);
@@ -160,18 +163,17 @@ static const uint8_t *next_mask(hp_session *s)
     return s->masks + s->mask_at - 4;
 }
 
-int hp_session_frame(hp_session *s, int opcode, const uint8_t *payload, size_t len,
-                     const uint8_t **frame)
+int hp_session_frame(hp_session *s, int opcode, const uint8_t *payload, size_t len, uint8_t *out,
+                     size_t cap)
 {
-    if (len > sizeof s->frame - HP_WS_HEADER_MAX)
+    if (cap < HP_WS_HEADER_MAX || len > cap - HP_WS_HEADER_MAX)
         return -ENOSPC;
     const uint8_t *mask = next_mask(s);
     if (!mask)
         return -ENOSYS;
-    int header = hp_ws_header(s->frame, opcode, len, mask);
-    memcpy(s->frame + header, payload, len);
-    hp_ws_mask(s->frame + header, len, mask);
-    *frame = s->frame;
+    int header = hp_ws_header(out, opcode, len, mask);
+    memcpy(out + header, payload, len);
+    hp_ws_mask(out + header, len, mask);
     return header + (int)len;
 }
 
@@ -183,12 +185,57 @@ int hp_session_seal(hp_session *s, const uint8_t *frame, size_t len)
 
 static int send_frame(hp_session *s, int opcode, const uint8_t *payload, size_t len)
 {
-    const uint8_t *frame;
-    int n = hp_session_frame(s, opcode, payload, len, &frame);
+    int n = hp_session_frame(s, opcode, payload, len, s->frame, sizeof s->frame);
     if (n < 0)
         return n;
-    int rc = hp_session_seal(s, frame, (size_t)n);
+    int rc = hp_session_seal(s, s->frame, (size_t)n);
     return rc < 0 ? rc : hp_session_flush(s);
+}
+
+/* ---- sealed ahead ---------------------------------------------------------------------------- */
+
+int hp_session_can_arm(const hp_session *s)
+{
+    return s->step == OPEN && !s->cannot_arm;
+}
+
+int hp_session_arm(hp_session *s, int slot, const uint8_t *frame, size_t len)
+{
+    int rc = hp_tls_seal_ahead(s->tls, slot, frame, len);
+    s->cannot_arm = rc == 0;
+    if (rc < 0)
+        return fail(s, rc, "sealing for the venue");
+    if (rc == 1 && !hp_session_is_armed(s, slot) && hp_session_flush(s) < 0) /* a KeyUpdate */
+        return s->error;
+    return rc;
+}
+
+int hp_session_is_armed(const hp_session *s, int slot)
+{
+    const uint8_t *record;
+    return s->step == OPEN && hp_tls_sealed(s->tls, slot, &record) > 0;
+}
+
+/* Whatever comes of the send, some of the record may have left: between it and the commit there is
+ * no way out. */
+int hp_session_fire(hp_session *s, int slot)
+{
+    const uint8_t *record;
+    int len = hp_tls_sealed(s->tls, slot, &record);
+    if (len <= 0)
+        return -HP_ENOT_READY;
+    int rc = hp_io_send(s->io, s->port, record, (size_t)len, hp_now_ns() + s->send_timeout_ns);
+    hp_tls_commit(s->tls, slot);
+    if (rc < 0)
+        return fail(s, rc, "sending to the venue");
+    s->stats->bytes_sent += (uint64_t)len;
+    return 0;
+}
+
+void hp_session_disarm(hp_session *s)
+{
+    if (s->step == OPEN)
+        hp_tls_discard(s->tls);
 }
 
 static int send_close(hp_session *s, enum close_code code)
@@ -268,6 +315,7 @@ static int closed_by_peer(hp_session *s, const hp_ws_frame *f)
     if (!s->close_sent)
         send_close(s, (enum close_code)code);
     leave(s);
+    s->error = -HP_ECONN_CLOSED;
     int n = snprintf(s->reason, sizeof s->reason, "the server closed the WebSocket (code %d)%s",
                      code, words ? ": " : "");
     put_words(s->reason + n, f->payload + 2, words);
@@ -544,6 +592,7 @@ int hp_session_start(hp_session *s, const hp_venue_address *venue)
     s->close_sent = 0;
     s->ping_waits = 0;
     s->reason[0] = '\0';
+    s->cannot_arm = 0;
     snprintf(s->peer, sizeof s->peer, "%.120s port %u", venue->host, venue->port);
     snprintf(s->path, sizeof s->path, "%s", venue->path);
     int rc = begin(s, venue);
@@ -652,7 +701,19 @@ void hp_session_close(hp_session *s)
         while (s->step == OPEN && hp_now_ns() < deadline_ns)
             hp_session_poll(s, deadline_ns - hp_now_ns());
     leave(s);
+    s->error = 0;
     snprintf(s->reason, sizeof s->reason, "we closed the connection");
+}
+
+void hp_session_abandon(hp_session *s)
+{
+    if (s->step != CLOSED)
+        fail(s, -ECANCELED, "waiting for the venue");
+}
+
+int hp_session_error(const hp_session *s)
+{
+    return s->error;
 }
 
 const char *hp_session_reason(const hp_session *s)

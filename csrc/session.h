@@ -40,13 +40,31 @@ void hp_session_touch(hp_session *session);
 /* Close frame, wait up to half a second for the peer's, close_notify. An opening is given up. */
 void hp_session_close(hp_session *session);
 
-/* The same as hp_session_send_text() in three steps, so that each can be timed and so that dry-run
- * can stop before the last. The masked frame lies in the session: its length, or an error. */
+/* The same as hp_session_send_text() in three steps, so that each can be timed. A masked frame into
+ * `out`: its length, or an error. */
 int hp_session_frame(hp_session *session, int opcode, const uint8_t *payload, size_t len,
-                     const uint8_t **frame);
+                     uint8_t *out, size_t cap);
 int hp_session_seal(hp_session *session, const uint8_t *frame, size_t len);
 int hp_session_flush(hp_session *session);
 
+/* Sealed ahead: up to HP_SLOTS_MAX alternatives for the record that leaves next (seal.c says why
+ * that is safe). Whatever else is sent ends them all. */
+/* Whether this open session can. */
+int hp_session_can_arm(const hp_session *session);
+/* Seal a frame into `slot`, in place of what is there: 1, 0 when the session cannot, or the error
+ * that closed it. */
+int hp_session_arm(hp_session *session, int slot, const uint8_t *frame, size_t len);
+int hp_session_is_armed(const hp_session *session, int slot);
+/* Send what is_armed says is there: 0, or the error that closed the session. */
+int hp_session_fire(hp_session *session, int slot);
+/* None of them is sent. */
+void hp_session_disarm(hp_session *session);
+
+/* Leave at once and without a word: -ECANCELED. */
+void hp_session_abandon(hp_session *session);
+
+/* -errno or -HP_E... of the session's end, 0 when it was ours. */
+int hp_session_error(const hp_session *session);
 const char *hp_session_reason(const hp_session *session);
 const char *hp_session_cipher(hp_session *session);
 

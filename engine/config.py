@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from engine.errors import ConfigError
 
 RULES_MAX = 64  # HP_RULES_MAX
+ENDPOINTS_MAX = 8  # HP_FEEDS_MAX
 _SAT_PER_BTC = 100_000_000
 _SUPPLY_BTC = 21_000_000
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), without its final zero byte
@@ -40,12 +41,24 @@ class EngineSettings:
     sweep_inputs_min: int
     cpu: int | None
     spin: bool
+    transport: str
+    rearm_ms: int
 
 
 @dataclass(frozen=True)
 class FeedSettings:
-    endpoint: str
+    """One endpoint where `source` is zmq."""
+
+    endpoints: tuple[str, ...]
+    source: str
+    sequence: bool
     silent_after_s: int
+
+
+@dataclass(frozen=True)
+class JournalSettings:
+    folder: Path
+    segment_mb: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,7 @@ class RuleSettings:
 class Config:
     engine: EngineSettings
     feed: FeedSettings
+    journal: JournalSettings
     book: BookSettings
     venue: VenueSettings
     risk: RiskSettings
@@ -260,6 +274,18 @@ def _endpoint(value: object) -> str:
     )
 
 
+def _endpoints(value: object) -> tuple[str, ...]:
+    """One endpoint, or a list of some."""
+    if not isinstance(value, list):
+        return (_endpoint(value),)
+    if not 1 <= len(value) <= ENDPOINTS_MAX:
+        raise ValueError(f"must name 1 to {ENDPOINTS_MAX} endpoints")
+    endpoints = tuple(_endpoint(endpoint) for endpoint in value)
+    if len(set(endpoints)) < len(endpoints):
+        raise ValueError("names an endpoint twice: remove one")
+    return endpoints
+
+
 def _url(value: object) -> str:
     """A wss:// URL."""
     url = _string(value)
@@ -288,10 +314,18 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "sweep_inputs_min": Key(_integer(1, 100_000), 6),
         "cpu": Key(_integer(0, 1023)),  # CPU_SETSIZE of sched.h
         "spin": Key(_flag, False),
+        "transport": Key(_choice("io_uring", "syscall"), "io_uring"),
+        "rearm_ms": Key(_integer(1, 10_000), 100),
     },
     "feed": {
-        "endpoint": Key(_endpoint, example='endpoint = "tcp://127.0.0.1:28332"'),
+        "endpoint": Key(_endpoints, example='endpoint = "tcp://127.0.0.1:28332"'),
+        "source": Key(_choice("native", "zmq"), "native"),
+        "sequence": Key(_flag, False),
         "silent_after_s": Key(_integer(1, 86_400), 60),
+    },
+    "journal": {
+        "folder": Key(_path, "journal"),
+        "segment_mb": Key(_integer(4, 4096), 16),
     },
     "book": {
         "files": Key(_paths, []),
@@ -353,7 +387,8 @@ def load(path: Path) -> Config:
     engine = _engine(_single(path, tables, "engine"))
     return Config(
         engine=engine,
-        feed=FeedSettings(**_single(path, tables, "feed").values),
+        feed=_feed(_single(path, tables, "feed")),
+        journal=_journal(_single(path, tables, "journal"), path.parent),
         book=_book(_single(path, tables, "book"), path.parent),
         venue=_venue(_single(path, tables, "venue"), path.parent),
         risk=RiskSettings(**_single(path, tables, "risk").values),
@@ -425,7 +460,23 @@ def _engine(table: _Table) -> EngineSettings:
         sweep_inputs_min=values["sweep_inputs_min"],
         cpu=values["cpu"],
         spin=values["spin"],
+        transport=values["transport"],
+        rearm_ms=values["rearm_ms"],
     )
+
+
+def _feed(table: _Table) -> FeedSettings:
+    values = dict(table.values)
+    endpoints = values.pop("endpoint")
+    if values["source"] == "zmq" and len(endpoints) > 1:
+        raise table.refusal("endpoint", 'source = "zmq" takes one: keep one, or use "native"')
+    if values["source"] == "zmq" and values["sequence"]:
+        raise table.refusal("sequence", 'only source = "native" listens to it: change one of them')
+    return FeedSettings(endpoints=endpoints, **values)
+
+
+def _journal(table: _Table, folder: Path) -> JournalSettings:
+    return JournalSettings(folder / table.values["folder"], table.values["segment_mb"])
 
 
 def _book(table: _Table, folder: Path) -> BookSettings:

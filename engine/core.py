@@ -1,50 +1,30 @@
-"""The C engine as a Python object: one thread owns it, feeds it transactions, reads its events."""
+"""The C engine as a Python object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine._native import check, ffi, lib, text
-from engine.address import address_of
 from engine.book import Book
 from engine.crypto import implementation
-from engine.errors import BookError, VenueError
-from engine.tx import display
+from engine.errors import BookError, NativeError, VenueError
+from engine.feed.native import FeedAddress
+from engine.journal import Damage, Journal, Reader
+from engine.records import SIGNAL_KINDS, STAGES, Body, Record
 from engine.venues.binance import OrderTemplate
 
-STAGES = (
-    "decode",
-    "decide",
-    "build",
-    "sign",
-    "frame",
-    "seal",
-    "send",
-    "fire_total",
-    "rawtx_to_send",
-)
-KINDS = {
-    lib.HP_DEPOSIT: "deposit",
-    lib.HP_WITHDRAWAL: "withdrawal",
-    lib.HP_INTERNAL: "internal",
-    lib.HP_SWEEP: "sweep",
-}
-REFUSALS = {
-    lib.HP_REFUSED_KILLED: "killed",
-    lib.HP_REFUSED_NOT_READY: "not-ready",
-    lib.HP_REFUSED_MAX_ORDERS: "max-orders",
-    lib.HP_REFUSED_COOLDOWN: "cooldown",
-    lib.HP_REFUSED_IN_BLOCK: "in-block",
-}
-UNKNOWN = "unknown"
+TRANSPORTS = {"io_uring": lib.HP_TRANSPORT_URING, "syscall": lib.HP_TRANSPORT_SYSCALL}
 
 _MESSAGE_BYTES_MAX = 1 << 20
 _SEND_TIMEOUT_NS = 1_000_000_000
-_PAYLOAD_BYTES = 4 << 20  # the C side's longest event
-_TRANSPORTS = {"io_uring": lib.HP_TRANSPORT_URING, "syscall": lib.HP_TRANSPORT_SYSCALL}
+_SCRATCH_SEGMENT_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,85 +37,10 @@ class EngineOptions:
     max_orders: int = 0
     cooldown_ns: int = 0
     remembered: int = 1 << 21  # outpoints, 34 MB: days of every signal there is, months of whales
-    transport: str = "io_uring"  # or "syscall", where that is forbidden
-
-
-@dataclass(frozen=True, slots=True)
-class PaidOutput:
-    vout: int
-    value_sat: int
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """What one transaction is for one exchange it pays; fields as in hp_signal. `rule` is the index
-    of the first rule that matches."""
-
-    txid: str
-    kind: str
-    exchange: str
-    source: str
-    net_sat: int
-    outputs: tuple[PaidOutput, ...]
-    outputs_total: int
-    n_in: int
-    n_out: int
-    inputs_recognised: int
-    inputs_owned: int
-    rule: int | None
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "txid": self.txid,
-            "kind": self.kind,
-            "exchange": self.exchange,
-            "source": self.source,
-            "net_sat": self.net_sat,
-            "outputs": [
-                {"vout": o.vout, "value_sat": o.value_sat, "address": o.address}
-                for o in self.outputs
-            ],
-            "outputs_total": self.outputs_total,
-            "n_in": self.n_in,
-            "n_out": self.n_out,
-            "inputs_recognised": self.inputs_recognised,
-            "inputs_owned": self.inputs_owned,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """What became of a signal that a rule chose. `refusal` says which limit said no, `error` why a
-    send failed; both are None when it went out (or would have, in dry-run)."""
-
-    client_id: str
-    txid: str
-    exchange: str
-    order: int
-    rule: int
-    dry_run: bool
-    refusal: str | None
-    error: str | None
-    timestamp_ms: int
-    sent_ns: int
-    stage_ns: dict[str, int]  # of the stages it went through
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A text message from the venue and when it was taken off the wire."""
-
-    text: bytes
-    t_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    reason: str
-
-
-Event = Signal | Fired | Message | Closed
+    transport: str = "io_uring"
+    cpu: int | None = None  # where run() stays
+    spin: bool = False
+    rearm_ns: int = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,36 +66,57 @@ class VenueAddress:
     timeout_ns: int
 
 
-@dataclass
 class Engine:
-    """Every method but kill() belongs to the thread that first calls connect, rawtx or poll."""
+    """Either `run()` on a thread of its own, with the commands of one other thread; or its steps,
+    for the thread that calls the first of them. `events()` belongs to one thread, any."""
 
-    book: Book
-    options: EngineOptions = field(default_factory=EngineOptions)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        book: Book,
+        options: EngineOptions | None = None,
+        journal: Journal | None = None,
+        preamble: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Without a journal, records go to a temporary one, which is gone with the engine.
+        `preamble`: see Journal.prepare(); by default the book's exchanges."""
+        options = options or EngineOptions()
+        self.book = book
+        self._scratch = journal is None
+        self._journal = _scratch_journal(self) if journal is None else journal
+        facts = {"exchanges": book.exchanges_by_id()} if preamble is None else preamble
+        self._preamble = json.dumps(facts).encode()
+        self._reader = Reader(self._journal.folder)
+        self._reader.skip()  # to this run's records
+        self.prepare()
         config = ffi.new(
             "hp_engine_config *",
             {
-                "min_signal_sat": self.options.min_signal_sat,
-                "cooldown_ns": self.options.cooldown_ns,
-                "max_orders": self.options.max_orders,
+                "min_signal_sat": options.min_signal_sat,
+                "cooldown_ns": options.cooldown_ns,
+                "max_orders": options.max_orders,
                 "send_timeout_ns": _SEND_TIMEOUT_NS,
-                "sweep_inputs_min": self.options.sweep_inputs_min,
-                "remembered": self.options.remembered,
+                "sweep_inputs_min": options.sweep_inputs_min,
+                "remembered": options.remembered,
                 "message_bytes_max": _MESSAGE_BYTES_MAX,
-                "live": self.options.live,
-                "transport": _TRANSPORTS[self.options.transport],
+                "transport": TRANSPORTS[options.transport],
+                "cpu": -1 if options.cpu is None else options.cpu,
+                "rearm_ns": options.rearm_ns,
+                "live": options.live,
+                "spin": options.spin,
             },
         )
         error = ffi.new("int *")
-        handle = lib.hp_engine_new(config, self.book.handle, implementation(), error)
+        handle = lib.hp_engine_new(
+            config, book.handle, implementation(), self._journal.handle, error
+        )
         if handle == ffi.NULL:
             check(error[0], "starting the engine")
         self._handle: Any = ffi.gc(handle, lib.hp_engine_free)
-        self._lent: list[Book] = [self.book]
-        self._event: Any = ffi.new("hp_event *")
-        self._payload: Any = ffi.new("uint8_t[]", _PAYLOAD_BYTES)
+        self._lent: list[Book] = [book]
+
+    def prepare(self) -> None:
+        """A segment in reserve for the journal; by the thread that reads events(). JournalError."""
+        self._journal.prepare(self._preamble)
 
     # ---- set-up -------------------------------------------------------------------------------
 
@@ -219,7 +145,7 @@ class Engine:
         return check(lib.hp_engine_add_order(self._handle, order), "adding an order template")
 
     def add_rule(self, rule: Rule) -> int:
-        numbers = {name: number for number, name in KINDS.items()}
+        numbers = {name: number for number, name in SIGNAL_KINDS.items()}
         row = ffi.new(
             "hp_rule *",
             {
@@ -234,35 +160,87 @@ class Engine:
         )
         return check(lib.hp_engine_add_rule(self._handle, row), "adding a rule")
 
+    def add_feed(self, address: FeedAddress) -> int:
+        """The number by which the journal means this feed."""
+        strings = [
+            ffi.NULL if text is None else ffi.new("char[]", text.encode())
+            for text in (address.name, address.ip, address.path)
+        ]
+        row = ffi.new(
+            "hp_feed_address *",
+            {
+                "name": strings[0],
+                "ip": strings[1],
+                "path": strings[2],
+                "port": address.port,
+                "sequence": address.sequence,
+            },
+        )
+        return check(lib.hp_engine_add_feed(self._handle, row), f"the feed {address.name}")
+
+    def remember(self, outpoint: bytes) -> None:
+        """What spends this outpoint (36 bytes) has had its order, in another run."""
+        lib.hp_engine_remember(self._handle, outpoint)
+
+    # ---- the hot thread and its commands --------------------------------------------------------
+
+    def run(self) -> None:
+        """The loop, without the GIL, until command_stop() or abort()."""
+        self._check(lib.hp_engine_run(self._handle), "the engine's thread")
+
+    def command_connect(self, venue: VenueAddress) -> None:
+        """Opened or Closed tells what came of it; orders are held."""
+        address, _alive = _venue_address(venue)
+        check(lib.hp_engine_command_connect(self._handle, address), "telling the engine to connect")
+
+    def command_listen(self) -> None:
+        """The feeds may connect."""
+        self._command(lib.HP_COMMAND_LISTEN)
+
+    def command_text(self, message: bytes) -> None:
+        self._command(lib.HP_COMMAND_TEXT, message=message)
+
+    def command_hold(self, held: bool) -> None:
+        """While held, every order is refused as not-ready."""
+        self._command(lib.HP_COMMAND_HOLD, held)
+
+    def command_clock_offset(self, offset_ms: int) -> None:
+        """The venue's clock minus ours."""
+        self._command(lib.HP_COMMAND_CLOCK_OFFSET, offset_ms)
+
+    def command_close(self) -> None:
+        self._command(lib.HP_COMMAND_CLOSE)
+
+    def command_stop(self) -> None:
+        self._command(lib.HP_COMMAND_STOP)
+
+    def _command(self, command: int, number: int = 0, message: bytes = b"") -> None:
+        code = lib.hp_engine_command(self._handle, command, number, message, len(message))
+        check(code, "telling the engine's thread something")
+
+    def offer_rawtx(self, raw: bytes, t_rx_ns: int) -> bool:
+        """A transaction from a feed that is not the engine's; False while there is no room."""
+        code: int = lib.hp_engine_offer_rawtx(self._handle, ffi.from_buffer(raw), len(raw), t_rx_ns)
+        return code == 0
+
+    # ---- single steps: the owning thread ------------------------------------------------------
+
     def set_clock_offset(self, offset_ms: int) -> None:
         check(lib.hp_engine_set_clock_offset(self._handle, offset_ms), "setting the clock offset")
 
-    # ---- the owning thread ----------------------------------------------------------------------
-
     def connect(self, venue: VenueAddress) -> None:
         """Connect, TLS, upgrade; VenueError says what failed."""
-        strings = [
-            ffi.new("char[]", value.encode()) for value in (venue.ip, venue.host, venue.path)
-        ]
-        ca_file = ffi.NULL
-        if venue.ca_file is not None:
-            ca_file = ffi.new("char[]", str(venue.ca_file).encode())
-        address = ffi.new(
-            "hp_venue_address *",
-            {
-                "ip": strings[0],
-                "host": strings[1],
-                "path": strings[2],
-                "ca_file": ca_file,
-                "timeout_ns": venue.timeout_ns,
-                "port": venue.port,
-            },
-        )
+        address, _alive = _venue_address(venue)
         code = lib.hp_engine_connect(self._handle, address)
-        if code == -lib.HP_ETHREAD:
-            check(code, "connecting")
+        if code in (-lib.HP_ETHREAD, -lib.HP_ERING):
+            self._check(code, "connecting")
         if code < 0:
-            raise VenueError(_with_cure(-code, self.reason() or text(lib.hp_strerror(code))))
+            raise venue_error(-code, self.reason() or text(lib.hp_strerror(code)))
+
+    def _check(self, code: int, doing: str) -> None:
+        if code == -lib.HP_ERING:
+            raise NativeError(self.reason(), -code)
+        check(code, doing)
 
     def rawtx(self, raw: bytes, t_rx_ns: int) -> int:
         """One transaction through the whole path: how many signals it gave, or TxError."""
@@ -290,60 +268,22 @@ class Engine:
         """Say goodbye to the venue; does nothing without a session."""
         check(lib.hp_engine_close(self._handle), "closing the session")
 
-    def events(self) -> Iterator[Event]:
-        """Everything that has happened since the last call, in order."""
-        while self._next_event():
-            yield self._read_event()
+    def armed(self, order: int) -> bool:
+        """Whether this order would be sent as it lies, sealed."""
+        return bool(lib.hp_engine_armed(self._handle, order))
 
-    def _next_event(self) -> int:
-        code = lib.hp_engine_next_event(self._handle, self._event, self._payload, _PAYLOAD_BYTES)
-        return check(code, "reading events")
+    def records(self) -> Iterator[Record]:
+        """What the journal has got since the last call."""
+        if self._scratch:
+            self.prepare()
+        for record in self._reader:
+            if isinstance(record, Damage):
+                raise NativeError(f"the journal {self._journal.folder}: {record.words}", 0)
+            yield record
 
-    def _read_event(self) -> Event:
-        kind, length = self._event.kind, self._event.payload_len
-        if kind == lib.HP_EVENT_SIGNAL:
-            return self._signal(length)
-        if kind == lib.HP_EVENT_ORDER:
-            return self._fired(ffi.cast("hp_order_event *", self._payload))
-        data = bytes(ffi.buffer(self._payload, length))
-        if kind == lib.HP_EVENT_MESSAGE:
-            return Message(data, self._event.t_ns)
-        return Closed(data.decode("utf-8", "replace"))
-
-    def _signal(self, length: int) -> Signal:
-        s = ffi.cast("hp_signal *", self._payload)
-        listed = (length - ffi.sizeof("hp_signal")) // ffi.sizeof("hp_paid_output")
-        paid = ffi.cast("hp_paid_output *", self._payload + ffi.sizeof("hp_signal"))
-        return Signal(
-            txid=display(bytes(s.txid)),
-            kind=KINDS[s.kind],
-            exchange=self.book.exchange_name(s.exchange),
-            source=UNKNOWN if s.source == lib.HP_NOBODY else self.book.exchange_name(s.source),
-            net_sat=s.net_sat,
-            outputs=tuple(_paid_output(paid[i]) for i in range(listed)),
-            outputs_total=s.paid_outputs,
-            n_in=s.n_in,
-            n_out=s.n_out,
-            inputs_recognised=s.inputs_recognised,
-            inputs_owned=s.inputs_owned,
-            rule=None if s.rule < 0 else s.rule,
-        )
-
-    def _fired(self, o: Any) -> Fired:
-        failed = o.verdict == lib.HP_SEND_FAILED
-        return Fired(
-            client_id=text(o.client_id),
-            txid=display(bytes(o.txid)),
-            exchange=self.book.exchange_name(o.exchange),
-            order=o.order,
-            rule=o.rule,
-            dry_run=o.verdict == lib.HP_DRY_RUN,
-            refusal=REFUSALS.get(o.verdict),
-            error=text(lib.hp_strerror(o.error)) if failed else None,
-            timestamp_ms=o.timestamp_ms,
-            sent_ns=o.sent_ns,
-            stage_ns={s: ns for s, ns in zip(STAGES, o.stage_ns, strict=True) if ns >= 0},
-        )
+    def events(self) -> Iterator[Body]:
+        """The same without the records' numbers and times."""
+        return (record.body for record in self.records())
 
     # ---- any time -------------------------------------------------------------------------------
 
@@ -386,10 +326,13 @@ class Engine:
     def reason(self) -> str:
         return text(lib.hp_engine_reason(self._handle))
 
+    def carrier(self) -> str:
+        """The transport, and what is used of it."""
+        return text(lib.hp_engine_transport(self._handle))
+
     def transport(self) -> str:
-        """What carries the bytes and its features in use; TLS version and cipher."""
-        carrier = text(lib.hp_engine_transport(self._handle))
-        return f"{carrier}, {text(lib.hp_engine_cipher(self._handle))}"
+        """The same with the TLS version and cipher; by the owning thread."""
+        return f"{self.carrier()}, {text(lib.hp_engine_cipher(self._handle))}"
 
     def stats(self) -> dict[str, int]:
         """Counters, by their names in hp_stats."""
@@ -414,14 +357,40 @@ class Engine:
         return table
 
 
-def _paid_output(paid: Any) -> PaidOutput:
-    script = bytes(ffi.buffer(paid.script, paid.script_len))
-    address = address_of(script)
-    assert address is not None, "only scripts with an address are in a book"
-    return PaidOutput(vout=paid.vout, value_sat=paid.value_sat, address=address)
+def _scratch_journal(engine: Engine) -> Journal:
+    folder = Path(tempfile.mkdtemp(prefix="harpoon-journal-"))
+    journal = Journal(folder, _SCRATCH_SEGMENT_BYTES)
+    weakref.finalize(engine, _discard, journal)
+    return journal
 
 
-def _with_cure(code: int, reason: str) -> str:
+def _discard(journal: Journal) -> None:
+    journal.close()
+    shutil.rmtree(journal.folder, ignore_errors=True)
+
+
+def _venue_address(venue: VenueAddress) -> tuple[Any, list[Any]]:
+    """hp_venue_address, and the strings that must live as long."""
+    alive = [ffi.new("char[]", value.encode()) for value in (venue.ip, venue.host, venue.path)]
+    ca_file = ffi.NULL
+    if venue.ca_file is not None:
+        ca_file = ffi.new("char[]", str(venue.ca_file).encode())
+    address = ffi.new(
+        "hp_venue_address *",
+        {
+            "ip": alive[0],
+            "host": alive[1],
+            "path": alive[2],
+            "ca_file": ca_file,
+            "timeout_ns": venue.timeout_ns,
+            "port": venue.port,
+        },
+    )
+    return address, [*alive, ca_file]
+
+
+def venue_error(code: int, reason: str) -> VenueError:
+    """Why there is no session, with the cure."""
     cures = {
         lib.HP_ETLS_CERT: "set venue.ca_file to the CA that signed it, or correct venue.url",
         lib.HP_ETLS_CA: "point venue.ca_file at a readable PEM file",
@@ -432,4 +401,4 @@ def _with_cure(code: int, reason: str) -> str:
         lib.HP_ECONN_CLOSED: "check that venue.url names a TLS (wss) port of the exchange",
     }
     cure = cures.get(code, "check venue.url and that the exchange is up")
-    return reason if code == lib.HP_ERING else f"{reason}; {cure}"
+    return VenueError(f"{reason}; {cure}")

@@ -19,7 +19,7 @@ from rich.console import Console
 from engine import report
 from engine.errors import HarpoonError
 from engine.processes import Children
-from engine.report import Record
+from engine.report import Line
 from engine.scan import btc_argument, write_json
 from engine.wallets import add_book_argument
 
@@ -86,8 +86,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def compare(
-    orders: Sequence[Record], ledger: Sequence[Record]
-) -> list[tuple[str, Record | None, Record | None]]:
+    orders: Sequence[Line], ledger: Sequence[Line]
+) -> list[tuple[str, Line | None, Line | None]]:
     """Our orders and the exchange's, one to one by client order id; whoever lacks one has None, and
     an order that one side has twice makes a row more."""
     ours, theirs = _by_client_id(orders), _by_client_id(ledger)
@@ -98,8 +98,8 @@ def compare(
     ]
 
 
-def _by_client_id(records: Sequence[Record]) -> dict[str, list[Record]]:
-    table: dict[str, list[Record]] = {}
+def _by_client_id(records: Sequence[Line]) -> dict[str, list[Line]]:
+    table: dict[str, list[Line]] = {}
     for record in records:
         table.setdefault(record["client_id"], []).append(record)
     return table
@@ -142,7 +142,7 @@ def _play(
     }
 
 
-def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequence[int]) -> Record:
+def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequence[int]) -> Line:
     """It spins where a core is left for it: a venue is not on our machine, so no order of ours has
     to wake it. On loopback that would cost the sender more than everything else."""
     arguments = ["--ca-out", str(folder / "ca.pem"), "--ledger", str(ledger), "--stop-on-stdin-eof"]
@@ -154,7 +154,7 @@ def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequen
 
 def _start_node(
     children: Children, folder: Path, options: argparse.Namespace, cpus: Sequence[int]
-) -> Record:
+) -> Line:
     arguments = ["--start-on-stdin", "--rate", str(options.rate)]
     if options.blocks:
         arguments += ["--blocks", *map(str, options.blocks)]
@@ -169,7 +169,7 @@ def _start_node(
 
 
 def _config(
-    endpoint: str, exchange: Record, books: Sequence[Path], min_sat: int, cpus: Sequence[int]
+    endpoint: str, exchange: Line, books: Sequence[Path], min_sat: int, cpus: Sequence[int]
 ) -> str:
     files = [str(book.resolve()) for book in books]
     return f"""
@@ -206,8 +206,8 @@ class _Play:
         self._transactions = transactions
         self._stopped = False
         self._deadline: float | None = None
-        self.signals: list[Record] = []
-        self.summary: Record = {}
+        self.signals: list[Line] = []
+        self.summary: Line = {}
         self.complete = False
 
     def follow(self, children: Children) -> None:
@@ -224,7 +224,7 @@ class _Play:
             if not self._stopped and (heard is None or late):
                 self._stop(children)
 
-    def _on_record(self, children: Children, record: Record) -> None:
+    def _on_record(self, children: Children, record: Line) -> None:
         report.show(self._console, record)
         match record["record"]:
             case "ready":
@@ -245,7 +245,7 @@ class _Play:
 
 
 def _print_tables(
-    console: Console, outcome: Record, rows: Sequence[tuple[str, Record | None, Record | None]]
+    console: Console, outcome: Line, rows: Sequence[tuple[str, Line | None, Line | None]]
 ) -> None:
     console.print(report.signal_table(outcome["signals"]))
     if outcome["planted"]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from engine._native import check, ffi, lib, text
 from engine.errors import JournalError
-from engine.records import Names, Preamble, Record, decode
+from engine.records import Intent, Names, Preamble, Record, Spent, decode, outpoint_bytes
 
 SEGMENT_BYTES: int = lib.HP_SEGMENT_BYTES
 SEGMENTS = "*.hpj"
@@ -43,10 +43,11 @@ class Journal:
         """16 random bytes that tell this run from all others."""
         return bytes(ffi.buffer(lib.hp_journal_run(self._handle), 16))
 
-    def prepare(self, preamble: Mapping[str, Any]) -> bool:
-        """Have a segment waiting: True when one was made. `preamble` says what the numbers in its
-        records mean: `exchanges` and `rules` by name, `orders`, `mode`, `version`, `pid`."""
-        data = json.dumps(preamble).encode()
+    def prepare(self, preamble: Mapping[str, Any] | bytes) -> bool:
+        """Have a segment waiting: True when one was made. `preamble`, as JSON if it is bytes, says
+        what the numbers in its records mean: `exchanges` and `rules` by name, `orders`, `mode`,
+        `version`, `pid`."""
+        data = preamble if isinstance(preamble, bytes) else json.dumps(preamble).encode()
         code = lib.hp_journal_prepare(self._handle, data, len(data))
         if code < 0:
             raise JournalError(_unwritable(self.folder, self.segment_bytes, -code))
@@ -115,6 +116,10 @@ class Reader:
         self._place = ffi.new("hp_journal_place *")
         self.names = Names()
 
+    def skip(self) -> None:
+        """Before the first step: leave out what the folder holds by now."""
+        lib.hp_journal_reader_skip(self._handle)
+
     def __iter__(self) -> Iterator[Record | Damage]:
         while code := lib.hp_journal_reader_next(
             self._handle, self._record, self._payload, self._epoch_ns
@@ -160,6 +165,20 @@ class Reader:
             return Damage(place, "written by another version of harpoon, left out")
         what = f"{place.skipped_bytes:,} bytes damaged" if place.skipped_bytes else "a gap"
         return Damage(place, f"{what} at {place.offset:,}, {_missing(place.missing)}")
+
+
+def fired_outpoints(folder: Path, since_s: float) -> Iterator[bytes]:
+    """The outpoints (36 bytes) that the transactions of real orders spent, from `since_s` (epoch)
+    on: what spends one of them again has had its order."""
+    fired: set[str] = set()
+    for record in Reader(folder):
+        if isinstance(record, Damage) or record.epoch_ns < since_s * 1e9:
+            continue
+        body = record.body
+        if isinstance(body, Intent) and body.live:
+            fired.add(body.txid)
+        if isinstance(body, (Intent, Spent)) and body.txid in fired:
+            yield from map(outpoint_bytes, body.outpoints)
 
 
 def _missing(records: int) -> str:

@@ -18,7 +18,7 @@ from engine.wallets import warn
 Row = dict[str, Any]
 
 _BATCH_ROWS = 10_000
-_BOOLS = frozenset(("live", "armed", "dry_run", "connected"))
+_BOOLS = frozenset(("live", "armed", "dry_run", "connected", "was_open"))
 _TEXTS = frozenset(
     (
         *("record", "time", "txid", "kind", "exchange", "source", "rule_name", "status"),

@@ -95,7 +95,7 @@ def _what(record: Record) -> str:
             return _fired(fired, record.names)
         case records.Message(text):
             return text.decode("utf-8", "replace")
-        case records.Opened(words) | records.Closed(words) | records.Notice(words):
+        case records.Opened(words) | records.Closed(reason=words) | records.Notice(words):
             return words
         case records.FeedNote() as note:
             count = f" {note.count:,}" if note.count else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine._native import ffi, lib, text
@@ -109,6 +109,11 @@ class Signal:
     inputs_owned: int
     rule: int | None
 
+    def as_json(self) -> dict[str, object]:
+        facts = asdict(self)
+        del facts["rule"]
+        return facts
+
 
 @dataclass(frozen=True, slots=True)
 class Intent:
@@ -144,6 +149,7 @@ class Fired:
     dry_run: bool
     refusal: str | None
     error: str | None
+    armed: bool
     timestamp_ms: int
     sent_ns: int
     stage_ns: Mapping[str, int]  # of the stages it went through
@@ -163,7 +169,12 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
+    """A session ended, or could not be opened. `code` is the positive errno or HP_E..., 0 when we
+    closed it."""
+
     reason: str
+    code: int
+    was_open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +304,12 @@ def _outpoints(data: bytes) -> tuple[str, ...]:
     )
 
 
+def outpoint_bytes(outpoint: str) -> bytes:
+    """txid:vout as a transaction has it, 36 bytes."""
+    txid, _, vout = outpoint.partition(":")
+    return bytes.fromhex(txid)[::-1] + int(vout).to_bytes(4, "little")
+
+
 def _client_id(chars: Any) -> str:
     return bytes(ffi.buffer(chars)).split(b"\0")[0].decode("ascii", "replace")
 
@@ -370,10 +387,16 @@ def _order(payload: bytes, names: Names) -> Fired:
         dry_run=o.verdict == lib.HP_DRY_RUN,
         refusal=REFUSALS.get(o.verdict),
         error=text(lib.hp_strerror(o.error)) if failed else None,
+        armed=bool(o.armed),
         timestamp_ms=o.timestamp_ms,
         sent_ns=o.sent_ns,
         stage_ns={s: ns for s, ns in zip(STAGES, o.stage_ns, strict=True) if ns >= 0},
     )
+
+
+def _closed(payload: bytes, _: Names) -> Closed:
+    c, rest = _cut(payload, "hp_closed_note")
+    return Closed(_words(rest), -c.error, bool(c.was_open))
 
 
 def _feed(payload: bytes, _: Names) -> FeedNote:
@@ -411,7 +434,7 @@ _DECODERS: Mapping[int, Callable[[bytes, Names], Body]] = {
     lib.HP_RECORD_ORDER: _order,
     lib.HP_RECORD_MESSAGE: lambda payload, _: Message(payload),
     lib.HP_RECORD_OPENED: lambda payload, _: Opened(_words(payload)),
-    lib.HP_RECORD_CLOSED: lambda payload, _: Closed(_words(payload)),
+    lib.HP_RECORD_CLOSED: _closed,
     lib.HP_RECORD_FEED: _feed,
     lib.HP_RECORD_BLOCK: _block,
     lib.HP_RECORD_COMMAND: _command,

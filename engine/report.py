@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.core import STAGES
+from engine.records import STAGES
 
-Record = dict[str, Any]
+Line = dict[str, Any]
 
 _SAT_PER_BTC = 100_000_000
 _KIND_STYLE = {
@@ -45,7 +45,7 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(width=140)
 
 
-def show(console: Console, record: Record) -> None:
+def show(console: Console, record: Line) -> None:
     """One record as one line; progress and summaries have none."""
     line = {
         "ready": _ready_line,
@@ -64,7 +64,7 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _ready_line(r: Record) -> str:
+def _ready_line(r: Line) -> str:
     return (
         f"[bold]{r['mode']}[/]: addresses {r['book']:,}, exchanges {r['exchanges']}, rules "
         f"{r['rules']}; feed {escape(r['feed'])}; venue {escape(r['venue'])}, clock "
@@ -72,7 +72,7 @@ def _ready_line(r: Record) -> str:
     )
 
 
-def _signal_line(r: Record) -> str:
+def _signal_line(r: Line) -> str:
     source = "" if r["source"] in ("unknown", r["exchange"]) else f" from {escape(r['source'])}"
     amount = r["net_sat"] or sum(output["value_sat"] for output in r["outputs"])
     return (
@@ -81,7 +81,7 @@ def _signal_line(r: Record) -> str:
     )
 
 
-def _order_line(r: Record) -> str:
+def _order_line(r: Line) -> str:
     style = _STATUS_STYLE.get(r["status"], "bold")
     reply = f" in {microseconds(r['reply_ns'])} us" if r["reply_ns"] else ""
     reason = f": {escape(r['reason'])}" if r["reason"] else ""
@@ -91,15 +91,15 @@ def _order_line(r: Record) -> str:
     )
 
 
-def _refused_line(r: Record) -> str:
-    return f"  refused  [red]{r['limit']}[/]  [dim]{r['client_id']}[/]"
+def _refused_line(r: Line) -> str:
+    return f"  refused  [red]{r['limit']}[/]  [dim]{r['txid']}[/]"
 
 
-def _notice_line(r: Record) -> str:
+def _notice_line(r: Line) -> str:
     return f"[yellow]![/] {escape(r['text'])}"
 
 
-def signal_table(signals: Sequence[Record]) -> Table:
+def signal_table(signals: Sequence[Line]) -> Table:
     count: Counter[str] = Counter(signal["kind"] for signal in signals)
     net_sat: defaultdict[str, int] = defaultdict(int)
     for signal in signals:
@@ -112,7 +112,7 @@ def signal_table(signals: Sequence[Record]) -> Table:
     return table
 
 
-def order_table(orders: Sequence[Record], refused: int) -> Table:
+def order_table(orders: Sequence[Line], refused: int) -> Table:
     """How many orders ended how. Every order that left us counts as sent."""
     count: Counter[str] = Counter(order["status"] for order in orders)
     sent = len(orders) - count["dry-run"]
@@ -140,7 +140,7 @@ def latency_table(latency_ns: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def ledger_table(rows: Sequence[tuple[str, Record | None, Record | None]]) -> Table:
+def ledger_table(rows: Sequence[tuple[str, Line | None, Line | None]]) -> Table:
     """Our orders beside the exchange's: all that differ, and the first LEDGER_ROWS others."""
     table = Table("client order id", "our order", "the exchange's ledger")
     table.columns[0].no_wrap = True
@@ -167,14 +167,14 @@ COMPARED = (
 )
 
 
-def agree(ours: Record | None, theirs: Record | None) -> bool:
+def agree(ours: Line | None, theirs: Line | None) -> bool:
     """Both sides have the order, we know that it was accepted, and every field is the same."""
     if ours is None or theirs is None or ours["status"] != "acked":
         return False
     return all(ours[name] == theirs[name] for name in COMPARED)
 
 
-def _order_words(order: Record | None) -> str:
+def _order_words(order: Line | None) -> str:
     if order is None:
         return "[red]missing[/]"
     status = f" ({order['status']})" if order.get("status", "acked") != "acked" else ""

@@ -23,7 +23,7 @@ from engine._native import check, lib
 from engine.config import Config, credentials, load
 from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
-from engine.report import Record
+from engine.report import Line
 from engine.runner import Runner, Stopped
 from engine.wallets import open_book
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _trade(runner: Runner) -> Record | None:
+def _trade(runner: Runner) -> Line | None:
     """The run from beginning to end: its summary, None when it was stopped before it began."""
     try:
         runner.start()
@@ -114,7 +114,7 @@ def _obey_signals(runner: Runner) -> None:
     signal.signal(signal.SIGUSR1, kill)
 
 
-def _json_line(record: Record) -> None:
+def _json_line(record: Line) -> None:
     sys.stdout.write(json.dumps(record, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
@@ -123,14 +123,14 @@ class _Printer:
     """Prints records on a thread of its own: neither a slow terminal nor one that is gone may hold
     up trading. What it cannot keep up with is dropped, and that is said."""
 
-    def __init__(self, show: Callable[[Record], None]) -> None:
+    def __init__(self, show: Callable[[Line], None]) -> None:
         self._show = show
-        self._records: queue.Queue[Record | None] = queue.Queue(PRINT_QUEUE_MAX)
+        self._records: queue.Queue[Line | None] = queue.Queue(PRINT_QUEUE_MAX)
         self._dropped = 0
         self._complained = False
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> Callable[[Record], None]:
+    def __enter__(self) -> Callable[[Line], None]:
         self._thread.start()
         return self._put
 
@@ -142,7 +142,7 @@ class _Printer:
             os.write(2, b"harpoon: nobody reads standard output: the last lines are lost\n")
             os._exit(1)
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Line) -> None:
         try:
             self._records.put_nowait(record)
         except queue.Full:
@@ -165,7 +165,7 @@ class _Printer:
                 print(f"harpoon: a line could not be printed ({error})", file=sys.stderr)
 
 
-def _print_summary(console: Console, summary: Record) -> None:
+def _print_summary(console: Console, summary: Line) -> None:
     console.print(report.order_table(summary["orders"], summary["refused"]))
     console.print(report.latency_table(summary["latency_ns"]))
     console.print(report.machine_line(summary["machine"]), highlight=False)

@@ -1,47 +1,59 @@
-"""The engine's own thread in Python: takes transactions from the feed, hands each to C in one call,
-and turns what C reports into records (engine/report.py says which)."""
+"""The controlling thread: tells the hot thread where to connect, and turns what that reports in the
+journal into lines for people (engine/report.py says which)."""
 
 from __future__ import annotations
 
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
-import zmq
-
+from engine import __version__
 from engine.book import Book
 from engine.clock import VenueClock
-from engine.config import Config, Credentials
-from engine.core import (
-    Closed,
-    Engine,
-    EngineOptions,
-    Event,
-    Fired,
-    Message,
-    Rule,
-    Signal,
-    VenueAddress,
-)
-from engine.errors import FeedError, TxError, VenueError
-from engine.feed.zmq import DRAIN_MAX, ZmqFeed
+from engine.config import Config, Credentials, RuleSettings
+from engine.core import Engine, EngineOptions, Rule, VenueAddress, venue_error
+from engine.errors import FeedError, HarpoonError, VenueError
+from engine.feed.native import resolve_endpoint
+from engine.feed.thread import ZmqThread
+from engine.feed.zmq import ZmqFeed
+from engine.journal import Journal, fired_outpoints
 from engine.lifecycle import Order, Orders
 from engine.machine import machine
-from engine.report import Record
+from engine.records import (
+    Closed,
+    FeedNote,
+    Fired,
+    Message,
+    Notice,
+    Opened,
+    Record,
+    Signal,
+    Stats,
+)
+from engine.report import Line
 from engine.venues import binance
 
+TICK_S = 0.002
+IDLE_TICK_S = 0.01
 TIME_EVERY_S = 60.0
-PROGRESS_EVERY_S = 0.5
-POLL_MS = 10  # also how often an idle engine rehearses
+OVERDUE_EVERY_S = 0.5
 FEED_CONNECT_S = 10.0
 REPLY_S = 10.0  # the venue's own limit for a request ("General API Information")
 REPLY_GRACE_S = 2.0
+STOP_S = 5.0
 RECONNECT_FIRST_S = 1.0
 RECONNECT_MOST_S = 60.0
-MALFORMED_NOTICES = 10  # then only the counter: a broken node must not flood the log
+JOURNAL_AGAIN_S = 1.0
+# The mempool drops what it has kept for so long (Bitcoin Core, -mempoolexpiry): an older
+# transaction does not come back unnoticed.
+REMEMBERED_S = 14 * 86_400
+UNAUTHORIZED = 401  # with no id: "Regarding API key revocation"
+NO_CONNECTION = frozenset({"disconnected", "unreachable", "not-zmtp", "timed-out"})
 
 
 class Stopped(Exception):
@@ -60,32 +72,73 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+def order_spec(rule: RuleSettings) -> binance.OrderSpec:
+    """The order that a rule asks for."""
+    return binance.OrderSpec(
+        symbol=rule.symbol,
+        side=rule.side,
+        type=rule.type,
+        quantity=rule.quantity,
+        price=rule.price,
+        time_in_force=rule.time_in_force,
+    )
+
+
+def rearm_ns(rearm_ms: int, recv_window_ms: int) -> int:
+    """The age at which an order that waits is renewed. It may be fired at twice that, and must be
+    well inside the venue's window then."""
+    return min(rearm_ms * 1_000_000, recv_window_ms * 1_000_000 // 4)
+
+
+def preamble(config: Config, book: Book, specs: list[binance.OrderSpec]) -> dict[str, Any]:
+    """What the numbers in a journal mean, and who wrote it."""
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "mode": "live" if config.engine.live else "dry-run",
+        "venue": config.venue.url,
+        "feeds": list(config.feed.endpoints),
+        "exchanges": book.exchanges_by_id(),
+        "rules": [rule.name for rule in config.rules],
+        "orders": [asdict(spec) for spec in specs],
+    }
+
+
 class Runner:
     """One run: `start()`, `loop()` until `stop()`, `finish()`."""
 
     def __init__(
-        self, config: Config, credentials: Credentials, book: Book, emit: Callable[[Record], None]
+        self, config: Config, credentials: Credentials, book: Book, emit: Callable[[Line], None]
     ) -> None:
         self._config = config
+        self._credentials = credentials
         self._emit = emit
         self._book = book
         self._orders = Orders()
-        self._specs: list[binance.OrderSpec] = []
-        self._engine = self._make_engine(credentials)
-        self._feed: ZmqFeed | None = None
+        self._specs = [order_spec(rule) for rule in config.rules]
+        self._journal = Journal(config.journal.folder, config.journal.segment_mb << 20)
+        self._engine = self._make_engine()
+        self._hot = threading.Thread(target=self._run_hot, name="hot", daemon=True)
+        self._hot_error: HarpoonError | None = None
+        self._zmq: ZmqThread | None = None
         self._clock = VenueClock()
+        self._logon_id: str | None = None  # of the request that waits for its answer
+        self._open = False
+        self._closed: Closed | None = None  # how the last session ended, or failed to open
+        self._cipher = ""
+        self._feeds_up: set[int] = set()
+        self._feed_complaint = ""
+        self._early_notices: list[str] = []
         self._stopping = False
         self._started = False
-        self._held = False
         self._refused = 0
-        self._malformed = 0
-        self._events_lost = 0
+        self._stats: dict[str, int] = {}
         self._reconnect_s = RECONNECT_FIRST_S
         self._reconnect_at: float | None = None
-        self._next_progress = self._next_time = 0.0
+        self._next_overdue = self._next_time = self._next_journal = 0.0
         self._silent_at = time.monotonic() + config.feed.silent_after_s
 
-    def _make_engine(self, credentials: Credentials) -> Engine:
+    def _make_engine(self) -> Engine:
         c = self._config
         engine = Engine(
             self._book,
@@ -95,24 +148,23 @@ class Runner:
                 sweep_inputs_min=c.engine.sweep_inputs_min,
                 max_orders=c.risk.max_orders,
                 cooldown_ns=c.risk.cooldown_s * 1_000_000_000,
+                transport=c.engine.transport,
+                cpu=c.engine.cpu,
+                spin=c.engine.spin,
+                rearm_ns=rearm_ns(c.engine.rearm_ms, c.venue.recv_window_ms),
             ),
+            self._journal,
+            preamble(c, self._book, self._specs),
         )
-        signed = credentials.api_secret is not None
-        if credentials.api_secret is not None:
-            engine.set_key(credentials.api_secret)
-        for rule in c.rules:
-            spec = binance.OrderSpec(
-                symbol=rule.symbol,
-                side=rule.side,
-                type=rule.type,
-                quantity=rule.quantity,
-                price=rule.price,
-                time_in_force=rule.time_in_force,
-            )
+        if self._credentials.api_secret is not None:
+            engine.set_key(self._credentials.api_secret)
+        for rule, spec in zip(c.rules, self._specs, strict=True):
             template = binance.order_template(
-                spec, credentials.api_key, c.venue.recv_window_ms, signed
+                spec,
+                self._credentials.api_key,
+                c.venue.recv_window_ms,
+                signed=self._credentials.api_secret is not None,
             )
-            self._specs.append(spec)
             engine.add_rule(
                 Rule(
                     kinds=rule.kinds,
@@ -127,36 +179,68 @@ class Runner:
     # ---- starting ------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Venue first, then feed: nothing is heard that could not be acted on. FeedError and
-        VenueError say what is wrong and where; Stopped when stop() was called meanwhile."""
+        """Venue first, then feed: nothing is heard that could not be acted on. A HarpoonError says
+        what is wrong and where; Stopped when stop() was called meanwhile."""
+        try:
+            self._start()
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _start(self) -> None:
+        since_s = time.time() - REMEMBERED_S
+        for outpoint in fired_outpoints(self._config.journal.folder, since_s):
+            self._engine.remember(outpoint)
+        if self._config.feed.source == "native":
+            for endpoint in self._config.feed.endpoints:
+                self._engine.add_feed(resolve_endpoint(endpoint, self._config.feed.sequence))
+        self._hot.start()
         self._connect()
-        self._feed = ZmqFeed(self._config.feed.endpoint)
-        self._wait_for_feed(self._feed)
-        if self._config.engine.cpu is not None:
-            os.sched_setaffinity(0, {self._config.engine.cpu})  # this thread, not libzmq's
+        self._start_feed()
         self._started = True
         self._emit(
             {
                 "record": "ready",
                 "mode": "live" if self._config.engine.live else "dry-run",
-                "feed": self._config.feed.endpoint,
+                "feed": ", ".join(self._config.feed.endpoints),
                 "venue": self._config.venue.url,
                 "book": len(self._book),
                 "exchanges": len(self._book.exchanges()),
                 "rules": len(self._config.rules),
                 "clock_offset_ms": self._clock.offset_ms,
-                "transport": self._engine.transport(),
+                "transport": f"{self._engine.carrier()}, {self._cipher}",
+                "journal": str(self._config.journal.folder),
             }
         )
+        for words in self._early_notices:
+            self._notice(words)
 
-    def _wait_for_feed(self, feed: ZmqFeed) -> None:
+    def _run_hot(self) -> None:
+        try:
+            self._engine.run()
+        except HarpoonError as error:
+            self._hot_error = error
+
+    def _start_feed(self) -> None:
+        if self._config.feed.source == "zmq":
+            feed = ZmqFeed(self._config.feed.endpoints[0])
+            self._zmq = ZmqThread(feed, self._engine.offer_rawtx, self._config.engine.spin)
+            self._wait_for_zmq(feed)
+            self._zmq.start()
+            return
+        self._engine.command_listen()
+        if not self._wait(lambda: bool(self._feeds_up), FEED_CONNECT_S):
+            raise FeedError(self._feed_complaint or "no node has answered: check feed.endpoint")
+
+    def _wait_for_zmq(self, feed: ZmqFeed) -> None:
         deadline = time.monotonic() + FEED_CONNECT_S
         while True:
             try:
-                feed.wait_connected(POLL_MS / 1000)
+                feed.wait_connected(TICK_S)
             except FeedError:
                 if time.monotonic() > deadline:
                     raise
+                self._turn()
                 self._check_stopped()
             else:
                 return
@@ -165,7 +249,20 @@ class Runner:
         if self._stopping:
             raise Stopped
 
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Until the condition holds (True) or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._turn()
+            if condition():
+                return True
+            if time.monotonic() > deadline:
+                return False
+            self._check_stopped()
+            time.sleep(TICK_S)
+
     def _connect(self) -> None:
+        """An open session that takes orders, or VenueError."""
         venue = self._config.venue
         failure: VenueError | None = None
         for ip in resolve(venue.host, venue.port):
@@ -178,31 +275,47 @@ class Runner:
                 timeout_ns=venue.timeout_s * 1_000_000_000,
             )
             self._check_stopped()
-            try:
-                self._engine.connect(address)
-            except VenueError as error:
-                failure = error
-                continue
-            self._measure_clock()
-            return
-        self._check_stopped()
+            self._closed = None
+            self._engine.command_connect(address)
+            self._wait(lambda: self._open or self._closed is not None, venue.timeout_s + 1)
+            if self._open:
+                self._prepare_session()
+                return
+            if self._closed is not None:
+                failure = venue_error(self._closed.code, self._closed.reason)
         raise failure or VenueError(f"the host name {venue.host} has no address: correct venue.url")
 
-    def _measure_clock(self) -> None:
-        deadline = time.monotonic() + self._config.venue.timeout_s
-        self._engine.send_text(self._clock.begin())
-        while self._clock.waiting:
-            self._check_stopped()
-            if time.monotonic() > deadline or not self._engine.ready:
-                raise VenueError(
-                    f"{self._config.venue.url} is open but does not answer `time`: check that it "
-                    "is the exchange's WebSocket API"
-                )
-            self._engine.poll(POLL_MS * 1_000_000)
-            self._events()
-        if not self._engine.ready:
-            raise VenueError(f"{self._config.venue.url} was left again")
+    def _prepare_session(self) -> None:
+        """The venue's clock, the log-on where there is one; then orders may leave."""
+        self._engine.command_text(self._clock.begin())
+        self._await_answer(lambda: not self._clock.waiting, "does not answer `time`")
+        if self._credentials.private_key is not None:
+            self._log_on()
         self._next_time = time.monotonic() + TIME_EVERY_S
+        self._engine.command_hold(False)
+
+    def _log_on(self) -> None:
+        assert self._credentials.private_key is not None
+        request_id = f"logon-{time.monotonic_ns()}"
+        timestamp_ms = time.time_ns() // 1_000_000 + (self._clock.offset_ms or 0)
+        self._logon_id = request_id
+        self._engine.command_text(
+            binance.logon_request(
+                request_id, self._credentials.api_key, self._credentials.private_key, timestamp_ms
+            )
+        )
+        self._await_answer(lambda: self._logon_id is None, "does not answer `session.logon`")
+
+    def _await_answer(self, answered: Callable[[], bool], silence: str) -> None:
+        venue = self._config.venue
+        came = self._wait(lambda: answered() or not self._open, venue.timeout_s)
+        if not self._open:
+            reason = self._closed.reason if self._closed else ""
+            raise VenueError(f"{venue.url} was left again: {reason}")
+        if not came:
+            raise VenueError(
+                f"{venue.url} is open but {silence}: check that it is the exchange's WebSocket API"
+            )
 
     def _check_pulse(self) -> None:
         """Measure the clock again. A venue that has not answered since the last time is gone,
@@ -210,12 +323,11 @@ class Runner:
         if self._clock.waiting:
             self._leave("the venue has stopped answering")
         else:
-            self._engine.send_text(self._clock.begin())
+            self._engine.command_text(self._clock.begin())
 
     def _leave(self, why: str) -> None:
         self._notice(f"{why}; leaving it")
-        self._engine.close()
-        self._events()
+        self._engine.command_close()
 
     # ---- running -------------------------------------------------------------------------------
 
@@ -230,73 +342,67 @@ class Runner:
         self._engine.kill()
 
     def loop(self) -> None:
-        """Until stop(): transactions first, then the venue, then whatever the clock says."""
-        feed = self._feed
-        assert feed is not None, "start() comes first"
-        poller = zmq.Poller()
-        poller.register(feed.socket, zmq.POLLIN)
-        while not self._stopping:
-            poller.poll(0 if self._config.engine.spin else POLL_MS)
-            self._hear(feed)
-            if self._engine.ready:
-                self._engine.poll()
-                self._events()
-            self._clockwork()
-
-    def _hear(self, feed: ZmqFeed) -> None:
-        heard = 0
-        for raw, t_rx_ns in feed.drain():
-            self._transaction(raw, t_rx_ns)
-            heard += 1
-        if heard:
-            self._silent_at = time.monotonic() + self._config.feed.silent_after_s
-        if self._held and heard < DRAIN_MAX:
-            self._hold(False)  # what waited while we reconnected is behind us
-        for notice in feed.notices():
-            self._notice(notice.text)
-
-    def _hold(self, held: bool) -> None:
-        """Transactions that waited for a reconnection are no longer news: no orders for them."""
-        self._held = held
-        self._engine.hold(held)
-
-    def _transaction(self, raw: bytes, t_rx_ns: int) -> None:
+        """Until stop()."""
         try:
-            happened = self._engine.rawtx(raw, t_rx_ns)
-        except TxError as error:
-            self._malformed += 1
-            if self._malformed <= MALFORMED_NOTICES:
-                self._notice(f"{error} ({len(raw)} bytes): skipped; check the node.")
+            while not self._stopping:
+                came = self._turn()
+                self._clockwork()
+                time.sleep(TICK_S if came else IDLE_TICK_S)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        self._engine.abort()
+        if self._hot.is_alive():
+            self._hot.join()
+        if self._zmq is not None:
+            self._zmq.stop()
+        self._journal.close()
+
+    def _turn(self) -> int:
+        """What the hot thread and the feed report, and a segment in reserve for the journal: how
+        many records there were."""
+        alive = self._hot.is_alive()
+        came = 0
+        for record in self._engine.records():
+            self._on_record(record)
+            came += 1
+        if self._zmq is not None:
+            for notice in self._zmq.notices():
+                self._notice(notice.text)
+        self._keep_journal()
+        if not alive and not self._stopping:
+            raise self._hot_error or HarpoonError("the engine's thread has ended by itself")
+        return came
+
+    def _keep_journal(self) -> None:
+        now = time.monotonic()
+        if now < self._next_journal:
             return
-        if happened:
-            self._events()
+        try:
+            self._engine.prepare()
+        except HarpoonError as error:
+            self._next_journal = now + JOURNAL_AGAIN_S
+            self._notice(f"{error}; when what is left is full, no order is sent")
 
     def _clockwork(self) -> None:
         now = time.monotonic()
-        if now >= self._next_progress:
-            self._next_progress = now + PROGRESS_EVERY_S
-            self._report_progress()
+        if now >= self._next_overdue:
+            self._next_overdue = now + OVERDUE_EVERY_S
+            for order in self._orders.overdue(time.monotonic_ns(), REPLY_S):
+                self._emit({"record": "order", **order.as_json()})
         if now >= self._silent_at:
             self._silent_at = now + self._config.feed.silent_after_s
             self._notice(
-                f"the node at {self._config.feed.endpoint} has published nothing for "
+                f"the node at {', '.join(self._config.feed.endpoints)} has published nothing for "
                 f"{self._config.feed.silent_after_s} s: check that it is in sync and has peers."
             )
-        if not self._engine.ready:
+        if not self._open:
             self._care_for_connection(now)
         elif now >= self._next_time:
             self._next_time = now + TIME_EVERY_S
             self._check_pulse()
-
-    def _report_progress(self) -> None:
-        stats = self._engine.stats()
-        if stats["events_lost"] > self._events_lost:
-            lost = stats["events_lost"] - self._events_lost
-            self._events_lost = stats["events_lost"]
-            self._notice(f"{lost} events did not fit the queue between C and Python and are lost")
-        for order in self._orders.overdue(time.monotonic_ns(), REPLY_S):
-            self._emit({"record": "order", **order.as_json()})
-        self._emit({"record": "progress", "stats": stats})
 
     def _care_for_connection(self, now: float) -> None:
         """Exponential backoff with jitter, so that many engines do not come back as one."""
@@ -308,45 +414,44 @@ class Runner:
             self._reconnect()
 
     def _reconnect(self) -> None:
-        self._hold(True)
         try:
             self._connect()
         except Stopped:
             return  # the loop ends
         except VenueError as error:
             self._notice(str(error))
+            if self._open:
+                self._engine.command_close()
             return
         self._reconnect_s = RECONNECT_FIRST_S
         self._notice(f"connected to {self._config.venue.url} again")
 
-    # ---- what C reports -------------------------------------------------------------------------
+    # ---- what the hot thread reports ------------------------------------------------------------
 
-    def _events(self) -> None:
-        for event in self._engine.events():
-            self._on_event(event)
-
-    def _on_event(self, event: Event) -> None:
-        match event:
-            case Signal():
-                self._emit({"record": "signal", **event.as_json()})
-            case Fired():
-                self._on_fired(event)
-            case Message():
-                self._on_message(event)
-            case Closed():
-                self._on_closed(event)
+    def _on_record(self, record: Record) -> None:
+        match record.body:
+            case Signal() as signal:
+                self._emit({"record": "signal", **signal.as_json()})
+            case Fired() as fired:
+                self._on_fired(fired)
+            case Message() as message:
+                self._on_message(message, record.t_ns)
+            case Opened() as opened:
+                self._open = True
+                self._cipher = opened.cipher
+            case Closed() as closed:
+                self._on_closed(closed)
+            case FeedNote() as note:
+                self._on_feed(note)
+            case Stats() as stats:
+                self._on_stats(stats)
+            case Notice() as notice:
+                self._notice(notice.words)
 
     def _on_fired(self, fired: Fired) -> None:
         if fired.refusal is not None:
             self._refused += 1
-            self._emit(
-                {
-                    "record": "refused",
-                    "limit": fired.refusal,
-                    "client_id": fired.client_id,
-                    "txid": fired.txid,
-                }
-            )
+            self._emit({"record": "refused", "limit": fired.refusal, "txid": fired.txid})
             return
         order = Order(
             client_id=fired.client_id,
@@ -361,16 +466,17 @@ class Runner:
         self._orders.add(order)
         self._emit({"record": "order", **order.as_json()})
 
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Message, t_ns: int) -> None:
         reply = binance.parse_reply(message.text)
         if reply is None:
             self._notice(f"the venue said something unexpected: {message.text[:200]!r}")
-            return
-        if self._clock.asked(reply.id):
-            self._on_time(reply, message.t_ns)
-            return
-        order = self._orders.on_reply(reply, message.t_ns)
-        if order is not None:
+        elif self._clock.asked(reply.id):
+            self._on_time(reply, t_ns)
+        elif reply.id == self._logon_id:
+            self._on_logon(reply)
+        elif reply.status == UNAUTHORIZED and reply.id == "None":
+            self._leave(f"the venue has logged us out ({reply.code}: {reply.message})")
+        elif (order := self._orders.on_reply(reply, t_ns)) is not None:
             self._emit({"record": "order", **order.as_json()})
         else:
             self._notice(f"the venue answered a request we did not make: {message.text[:200]!r}")
@@ -384,40 +490,80 @@ class Runner:
             self._leave(str(error))
             return
         if request is not None:
-            self._engine.send_text(request)
+            self._engine.command_text(request)
         elif self._clock.offset_ms is not None:
-            self._engine.set_clock_offset(self._clock.offset_ms)
+            self._engine.command_clock_offset(self._clock.offset_ms)
+
+    def _on_logon(self, reply: binance.Reply) -> None:
+        self._logon_id = None
+        if reply.status != 200:
+            raise VenueError(
+                f"{self._config.venue.url} refuses the log-on ({reply.code}: {reply.message}): "
+                "check that venue.private_key_file belongs to the API key and that the key may "
+                "trade"
+            )
 
     def _on_closed(self, closed: Closed) -> None:
+        self._open = False
+        self._closed = closed
         for order in self._orders.on_session_end(closed.reason):
             self._emit({"record": "order", **order.as_json()})
-        if not self._stopping:
+        if closed.was_open and not self._stopping:
             self._notice(closed.reason)
 
+    def _on_feed(self, note: FeedNote) -> None:
+        if note.note == "connected":
+            self._feeds_up.add(note.endpoint)
+        elif note.note in NO_CONNECTION:
+            self._feeds_up.discard(note.endpoint)
+            self._feed_complaint = note.words
+        self._notice(note.words)
+
+    def _on_stats(self, stats: Stats) -> None:
+        if stats.counters["transactions"] > self._stats.get("transactions", 0):
+            self._silent_at = time.monotonic() + self._config.feed.silent_after_s
+        lost = stats.counters["records_lost"] - self._stats.get("records_lost", 0)
+        if lost:
+            self._notice(f"{lost} records found no room in the journal and are lost")
+        self._stats = dict(stats.counters)
+        if self._started:
+            self._emit({"record": "progress", "stats": self._stats})
+
     def _notice(self, words: str) -> None:
-        self._emit({"record": "notice", "text": words})
+        """The line that says `ready` is the first."""
+        if self._started:
+            self._emit({"record": "notice", "text": words})
+        else:
+            self._early_notices.append(words)
 
     # ---- ending ----------------------------------------------------------------------------------
 
-    def finish(self) -> Record:
+    def finish(self) -> Line:
         """Wait shortly for replies, say goodbye, and sum up: the `summary` record."""
-        deadline = time.monotonic() + REPLY_GRACE_S
-        while self._orders.waiting() and self._engine.ready and time.monotonic() < deadline:
-            self._engine.poll(POLL_MS * 1_000_000)
-            self._events()
         self._stopping = True
-        self._engine.close()
-        self._events()
-        if self._feed is not None:
-            self._feed.close()
-        summary: Record = {
+        deadline = time.monotonic() + REPLY_GRACE_S
+        while self._orders.waiting() and self._open and time.monotonic() < deadline:
+            self._turn()
+            time.sleep(TICK_S)
+        self._end_threads()
+        self._turn()
+        summary: Line = {
             "record": "summary",
             "orders": [order.as_json() for order in self._orders.all()],
             "refused": self._refused,
             "latency_ns": self._engine.latency_ns(),
             "stats": self._engine.stats(),
-            "feed": asdict(self._feed.counters) if self._feed else {},
             "machine": machine(),
         }
         self._emit(summary)
+        self._journal.close()
         return summary
+
+    def _end_threads(self) -> None:
+        if self._zmq is not None:
+            self._zmq.stop()
+        self._engine.command_stop()
+        self._hot.join(STOP_S)
+        if self._hot.is_alive():
+            self._engine.abort()
+            self._hot.join()

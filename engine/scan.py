@@ -13,9 +13,10 @@ from typing import Any
 from engine import report
 from engine.book import Book
 from engine.config import sat_of_btc
-from engine.core import Engine, EngineOptions, Signal
+from engine.core import Engine, EngineOptions
 from engine.errors import HarpoonError
 from engine.feed.replay import read_block
+from engine.records import Signal
 from engine.wallets import BUILT_SUFFIX, add_book_argument, open_book, warn
 
 _SWEEP_INPUTS_MOST = 100_000  # more than a transaction can have

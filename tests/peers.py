@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from engine.address import address_of
 from engine.book import Book, BookEntry
-from engine.core import Closed, Engine, EngineOptions, Event, Fired, Message, Rule, VenueAddress
+from engine.core import Engine, EngineOptions, Rule, VenueAddress
+from engine.records import Body, Closed, Fired, Message, Signal
 from engine.sim.authority import CertificateFiles
 from engine.venues.binance import OrderSpec, order_template
 
@@ -294,17 +295,17 @@ class Rig:
     def deposit(self, nonce: int = 0, exchange: str = "kraken") -> Fired:
         """One deposit through the engine: what became of its order."""
         self.engine.rawtx(deposit(exchange, nonce), time.monotonic_ns())
-        (fired,) = [event for event in self.engine.events() if isinstance(event, Fired)]
+        (fired,) = [event for event in news(self.engine) if isinstance(event, Fired)]
         return fired
 
-    def events(self, until: Callable[[list[Event]], bool]) -> list[Event]:
+    def events(self, until: Callable[[list[Body]], bool]) -> list[Body]:
         """Poll until the events so far are enough; fails when they do not come."""
-        found: list[Event] = []
+        found: list[Body] = []
         deadline = time.monotonic() + PATIENCE_S
         while not until(found):
             assert time.monotonic() < deadline, f"only {found} came"
             self.engine.poll(50_000_000)
-            found += self.engine.events()
+            found += news(self.engine)
         return found
 
     def messages(self, n: int) -> list[bytes]:
@@ -326,6 +327,12 @@ class Rig:
         messages, reason = self.messages_and_end()
         assert messages == []
         return reason
+
+
+def news(engine: Engine) -> list[Body]:
+    """What the engine reports, without its counters and its accounts of how it goes."""
+    told = (Signal, Fired, Message, Closed)
+    return [event for event in engine.events() if isinstance(event, told)]
 
 
 def engine_for(

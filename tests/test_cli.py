@@ -441,7 +441,7 @@ def test_dry_run_then_live(
         entries = [json.loads(line) for line in ledger.read_text().splitlines()]
         assert len(entries) == int(live)
         stages = summary["latency_ns"]
-        assert stages["seal"]["count"] == 1
+        assert stages["journal"]["count"] == 1
         assert stages["send"]["count"] == int(live)
     assert entries[0]["client_id"] == summary["orders"][0]["client_id"]
     everything = json.dumps(summary) + config.read_text()

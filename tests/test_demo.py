@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.core import STAGES
 from engine.demo import compare
+from engine.records import STAGES
 from engine.report import agree
 
 
@@ -52,10 +52,13 @@ def joined(outcome: dict) -> list:
 def test_every_stage_is_measured(tmp_path: Path) -> None:
     _, outcome = demo(tmp_path, "--count", "300", "--rate", "1000")
     assert set(outcome["latency_ns"]) == set(STAGES)
+    done_before = {"build", "sign", "frame", "seal"}
     for stage, row in outcome["latency_ns"].items():
-        assert row["count"] > 0, stage
+        assert row["count"] > 0 or stage in done_before, stage
+        if row["count"] == 0:
+            continue
         assert 0 < row["p50"] <= row["p90"] <= row["p99"] <= row["p999"] <= row["max"], stage
-    total, parts = outcome["latency_ns"]["fire_total"], ("build", "sign", "frame", "seal", "send")
+    total, parts = outcome["latency_ns"]["fire_total"], ("risk", "journal", "send")
     assert total["max"] >= max(outcome["latency_ns"][part]["max"] for part in parts)
     assert outcome["machine"]["kernel"] == os.uname().release
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from engine._native import lib
-from engine.core import STAGES, Closed, Engine, EngineOptions, Event, Fired, Message, Rule, Signal
+from engine.core import Engine, EngineOptions, Rule
 from engine.errors import NativeError, TxError
+from engine.records import STAGES, Body, Closed, Fired, Message, Signal
 from engine.venues.binance import order_template
 from tests.peers import (
     API_KEY,
@@ -29,6 +30,7 @@ from tests.peers import (
     deposit,
     engine_for,
     frame,
+    news,
     rig,
     text,
     transaction,
@@ -144,7 +146,7 @@ def test_a_rule_rests_after_an_order_and_others_do_not(server: Server) -> None:
 def test_without_a_session_nothing_is_ready(server: Server) -> None:
     engine = engine_for(live(), SELL)
     engine.rawtx(deposit("kraken", 1), 0)
-    (fired,) = [event for event in engine.events() if isinstance(event, Fired)]
+    (fired,) = [event for event in news(engine) if isinstance(event, Fired)]
     assert (fired.refusal, fired.timestamp_ms, fired.sent_ns) == ("not-ready", 0, 0)
     engine.connect(server.address())
     wire = Rig(engine, server.connection())
@@ -167,7 +169,7 @@ def test_while_held_nothing_is_ready(wire: Rig) -> None:
 def test_what_comes_with_a_block_is_old_news(wire: Rig) -> None:
     def at(milliseconds: float, raw: bytes) -> str | None:
         wire.engine.rawtx(raw, 10**15 + int(milliseconds * 1e6))
-        fired = [event for event in wire.engine.events() if isinstance(event, Fired)]
+        fired = [event for event in news(wire.engine) if isinstance(event, Fired)]
         return fired[0].refusal if fired else None
 
     assert at(0.0, deposit("kraken", 1)) is None
@@ -219,7 +221,6 @@ def test_a_second_thread_gets_an_error_and_touches_nothing(server: Server, wire:
         "malformed": lambda: engine.rawtx(b"", 0),
         "poll": lambda: engine.poll(10**9),
         "send_text": lambda: engine.send_text(b"?"),
-        "events": lambda: list(engine.events()),
         "close": engine.close,
     }
     for name, call in calls.items():
@@ -299,7 +300,7 @@ def test_the_counters_agree_with_what_was_done(wire: Rig) -> None:
     assert engine.rawtx(deposit("okx", 11), 2 * 10**12) == 1
     replaced = transaction({wallet("okx"): 4 * BTC}, 11)  # the same outpoint again
     assert engine.rawtx(replaced, 3 * 10**12) == 0
-    events: list[Event] = list(engine.events())
+    events: list[Body] = news(engine)
     assert sum(isinstance(event, Signal) for event in events) == 3
     assert [e.refusal for e in events if isinstance(e, Fired)] == ["in-block", "in-block", None]
     stats = engine.stats()
@@ -315,7 +316,7 @@ def test_the_counters_agree_with_what_was_done(wire: Rig) -> None:
         "orders_refused": 2,
         "orders_failed": 0,
         "pings_answered": 0,
-        "events_lost": 0,
+        "records_lost": 0,
     }
     assert {name: stats[name] for name in counted} == counted
     latency = engine.latency_ns()
@@ -327,7 +328,7 @@ def test_the_counters_agree_with_what_was_done(wire: Rig) -> None:
 def test_a_signal_comes_with_its_order(wire: Rig) -> None:
     raw = deposit("okx", 1)
     wire.engine.rawtx(raw, 0)
-    signal, fired = wire.engine.events()
+    signal, fired = news(wire.engine)
     assert isinstance(fired, Fired)
     assert isinstance(signal, Signal)
     assert fired.txid == signal.txid == txid_of(raw)
@@ -366,7 +367,7 @@ def test_percentiles_are_in_order_and_near_the_values(wire: Rig) -> None:
     for i in range(1, 1001):
         before = time.monotonic_ns()
         wire.engine.rawtx(deposit("kraken", i), before - i * 1_000_000)
-        for _ in wire.engine.events():
+        for _ in news(wire.engine):
             pass
         wire.peer.frame()
     for stage, row in wire.engine.latency_ns().items():
@@ -385,7 +386,7 @@ def test_rehearsals_leave_no_trace(wire: Rig) -> None:
     for _ in range(2000):
         wire.engine.poll()
     assert wire.engine.latency_ns() == before
-    assert list(wire.engine.events()) == []
+    assert news(wire.engine) == []
     assert wire.peer.is_silent()
     assert wire.deposit(2).client_id.encode() in wire.peer.frame()[1]
 
@@ -417,7 +418,7 @@ def test_what_comes_while_the_engine_is_busy_is_not_overlooked(wire: Rig, busy_w
         heard = []
         while not heard:
             wire.engine.poll(10**10)
-            heard = [e.text for e in wire.engine.events() if isinstance(e, Message)]
+            heard = [e.text for e in news(wire.engine) if isinstance(e, Message)]
         assert heard == [b"ding"]
         assert time.monotonic() - before < PATIENCE_S
 
@@ -429,7 +430,7 @@ def test_what_one_poll_leaves_for_the_next_is_not_overlooked(wire: Rig) -> None:
     received, before = 0, time.monotonic()
     while received < 2000:
         wire.engine.poll(10**10)
-        received += len(list(wire.engine.events()))
+        received += len(news(wire.engine))
     assert time.monotonic() - before < PATIENCE_S
     feeder.join()
 
@@ -441,7 +442,7 @@ def test_waiting_ends_with_the_time_or_the_message(wire: Rig) -> None:
     timer = threading.Timer(0.05, wire.peer.send, args=(text(b"now"),))
     timer.start()
     before = time.monotonic()
-    while not (events := list(wire.engine.events())):
+    while not (events := news(wire.engine)):
         wire.engine.poll(10**10)
     assert time.monotonic() - before < PATIENCE_S
     assert isinstance(events[0], Message)
@@ -502,21 +503,21 @@ def test_closing_what_was_never_open_is_fine() -> None:
     engine.close()
     engine.poll(10**9)
     engine.send_text(b"?")
-    assert list(engine.events()) == []
+    assert news(engine) == []
     assert engine.stats()["bytes_sent"] == 0
 
 
 def test_a_full_queue_keeps_room_for_what_matters(wire: Rig) -> None:
     """Nobody drains the events while the venue talks; the order's fate is told all the same."""
     line = text(b"x" * 10_000)
-    while wire.engine.stats()["events_lost"] == 0:
+    while wire.engine.stats()["records_lost"] == 0:
         wire.peer.send(line * 10)
         wire.engine.poll(10**9)
     wire.engine.rawtx(deposit("kraken"), 0)
     wire.peer.reset()
     while wire.engine.ready:
         wire.engine.poll(10**9)
-    *messages, signal, fired, closed = wire.engine.events()
+    *messages, signal, fired, closed = news(wire.engine)
     assert all(isinstance(message, Message) for message in messages)
     assert len(messages) * 10_000 < 8 << 20
     assert isinstance(fired, Fired)

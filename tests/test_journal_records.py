@@ -61,11 +61,15 @@ BODIES: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     "order": (
         lib.HP_RECORD_ORDER,
         packed("hp_order_event", txid=TXID, client_id=b"x" * 36, stage_ns=STAGE_NS, exchange=1),
-        {"client_id": "x" * 36, "status": "sent", "decode_ns": 100, "sign_ns": None},
+        {"client_id": "x" * 36, "status": "sent", "decode_ns": 100, "build_ns": None},
     ),
     "message": (lib.HP_RECORD_MESSAGE, b"caf\xc3\xa9\xff", {"text": "caf\xe9\ufffd"}),
     "opened": (lib.HP_RECORD_OPENED, b"TLSv1.3", {"cipher": "TLSv1.3"}),
-    "closed": (lib.HP_RECORD_CLOSED, b"reset", {"reason": "reset"}),
+    "closed": (
+        lib.HP_RECORD_CLOSED,
+        packed("hp_closed_note", error=-lib.HP_ETIME_OUT, was_open=1) + b"late",
+        {"reason": "late", "code": lib.HP_ETIME_OUT, "was_open": True},
+    ),
     "feed": (
         lib.HP_RECORD_FEED,
         packed("hp_feed_note", count=3, sequence=9, endpoint=1, kind=6, topic=2) + b"words",
@@ -211,13 +215,14 @@ def test_nothing_that_a_terminal_obeys_is_shown(tmp_path: Path, say: Say) -> Non
     names = {"exchanges": ["\x1b]0;x\x07"], "rules": ["\x1b[1m"], "mode": "\x1b[2J"}
     with Journal(tmp_path, SEGMENT_BYTES) as journal:
         journal.prepare(names)
-        for kind in (lib.HP_RECORD_MESSAGE, lib.HP_RECORD_CLOSED, lib.HP_RECORD_NOTICE):
+        for kind in (lib.HP_RECORD_MESSAGE, lib.HP_RECORD_OPENED, lib.HP_RECORD_NOTICE):
             journal.append(kind, bad, 0)
+        journal.append(lib.HP_RECORD_CLOSED, packed("hp_closed_note") + bad, 0)
         journal.append(lib.HP_RECORD_SIGNAL, BODIES["signal"][1], 0)
     for words in (["show"], ["show", "--json"], ["verify"]):
         _, out, _ = say(words[0], str(tmp_path), *words[1:])
         assert "".join(out.split("\n")).isprintable()
-    assert len(say("show", str(tmp_path))[1].splitlines()) == 5
+    assert len(say("show", str(tmp_path))[1].splitlines()) == 6
 
 
 def test_show_follows(tmp_path: Path) -> None:

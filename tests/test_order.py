@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from engine.core import Engine, EngineOptions, Fired, Message, Rule, VenueAddress
+from engine.core import Engine, EngineOptions, Rule, VenueAddress
 from engine.errors import NativeError
+from engine.records import Fired, Message, Record
 from engine.sim import authority
 from engine.venues.binance import (
     OrderSpec,
@@ -48,6 +49,7 @@ from tests.peers import (
     book_of,
     deposit,
     engine_for,
+    news,
     transaction,
     txid_of,
     wallet,
@@ -123,7 +125,7 @@ def assert_signed(params: dict[str, Any]) -> None:
 
 def fire(engine: Engine, raw: bytes) -> list[Fired]:
     engine.rawtx(raw, time.monotonic_ns())
-    return [event for event in engine.events() if isinstance(event, Fired)]
+    return [event for event in news(engine) if isinstance(event, Fired)]
 
 
 # ---- the order on the wire -----------------------------------------------------------------------
@@ -215,12 +217,13 @@ def test_the_reply_comes_back_with_the_order_s_id(venue: Venue) -> None:
     engine.connect(venue.address)
     (fired,) = fire(engine, deposit("okx"))
     venue.request()
-    messages: list[Message] = []
+    messages: list[Record] = []
     deadline = time.monotonic() + PATIENCE_S
     while not messages and time.monotonic() < deadline:
         engine.poll(10**8)
-        messages = [event for event in engine.events() if isinstance(event, Message)]
-    reply = parse_reply(messages[0].text)
+        messages = [r for r in engine.records() if isinstance(r.body, Message)]
+    assert isinstance(messages[0].body, Message)
+    reply = parse_reply(messages[0].body.text)
     assert reply is not None
     assert (reply.id, order_status(reply)) == (fired.client_id, "acked")
     assert fired.sent_ns < messages[0].t_ns

@@ -13,8 +13,9 @@ import pytest
 
 from engine.address import address_of
 from engine.book import Book, BookEntry, load
-from engine.core import EngineOptions, Signal
+from engine.core import EngineOptions
 from engine.errors import FeedError
+from engine.records import Signal
 from engine.scan import signals, sweep_argument
 
 from .builders import Output, block, coinbase, op_return, p2pkh_wallet, p2wpkh_wallet, payment

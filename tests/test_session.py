@@ -20,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
-from engine.core import Closed, Engine, EngineOptions, Fired, Message
+from engine._native import lib
+from engine.core import Engine, EngineOptions
 from engine.errors import NativeError, VenueError
+from engine.records import Closed, Fired, Message
 from engine.sim import authority
 from engine.sim.authority import CertificateFiles
 from tests.peers import (
@@ -40,6 +42,7 @@ from tests.peers import (
     deposit,
     engine_for,
     frame,
+    news,
     rig,
     serving,
     text,
@@ -150,12 +153,12 @@ def test_what_a_server_does_wrong_is_named_and_another_attempt_is_free(
         assert time.monotonic() - before < SHORT_S + 1
         assert "\n" not in str(error.value)
         assert not engine.ready
-        assert list(engine.events()) == [], "a session that never was does not end"
+        assert news(engine) == [], "a session that never was does not end"
         engine.connect(good.address())
         assert engine.ready
         good.connection().send(text(b"hello"))
         engine.poll(10**9)
-        assert [event.text for event in engine.events() if isinstance(event, Message)] == [b"hello"]
+        assert [event.text for event in news(engine) if isinstance(event, Message)] == [b"hello"]
 
 
 def test_a_refused_port_is_named(server: Server) -> None:
@@ -302,7 +305,7 @@ def test_a_message_in_fragments_is_joined(wire: Rig) -> None:
     euro = "€".encode()
     wire.peer.send(frame(TEXT, b"a" + euro[:1]) + frame(0, euro[1:]) + frame(0))
     wire.engine.poll(10**8)
-    assert list(wire.engine.events()) == []
+    assert news(wire.engine) == []
     wire.peer.send(frame(FIN, b"b") + text(b"next"))
     assert wire.messages(2) == ["a€b".encode(), b"next"]
 
@@ -332,7 +335,7 @@ def test_a_message_in_tls_records_of_one_byte(wire: Rig) -> None:
 def test_a_message_in_tcp_segments_of_one_byte(wire: Rig) -> None:
     data = wire.peer.sealed(frame(TEXT, b"spread ") + frame(FIN | PING, b"p") + frame(FIN, b"thin"))
     for byte in data:
-        assert list(wire.engine.events()) == []
+        assert news(wire.engine) == []
         wire.peer.sock.sendall(bytes([byte]))
         wire.engine.poll(10**8)
     assert wire.messages(1) == [b"spread thin"]
@@ -529,14 +532,14 @@ def test_a_goodbye_without_an_answer_takes_no_longer_than_it_should(wire: Rig) -
     before = time.monotonic()
     wire.engine.close()
     assert time.monotonic() - before < 2
-    assert list(wire.engine.events()) == [Closed("we closed the connection")]
+    assert news(wire.engine) == [Closed("we closed the connection", 0, True)]
     wire.engine.close()
-    assert list(wire.engine.events()) == []
+    assert news(wire.engine) == []
 
 
 def test_connecting_anew_ends_the_open_session_first(server: Server, wire: Rig) -> None:
     wire.engine.connect(server.address())
-    assert list(wire.engine.events()) == [Closed("we closed the connection")]
+    assert news(wire.engine) == [Closed("we closed the connection", 0, True)]
     assert wire.peer.frame()[0] == CLOSE
     server.connection().send(text(b"new"))
     assert wire.messages(1) == [b"new"]
@@ -584,11 +587,11 @@ def test_a_flood_does_not_keep_poll_from_returning_and_loses_nothing(
             before = wire.engine.stats()["bytes_received"]
             wire.engine.poll(10**8)
             most = max(most, wire.engine.stats()["bytes_received"] - before)
-            for _ in wire.engine.events():
+            for _ in news(wire.engine):
                 pass
             time.sleep(0.02)  # for the flood to rise
     assert 0 < most <= 1 << 20
-    assert wire.engine.stats()["events_lost"] == 0
+    assert wire.engine.stats()["records_lost"] == 0
 
 
 def test_an_order_that_a_deaf_server_blocks_has_an_unknown_outcome(files: CertificateFiles) -> None:
@@ -597,13 +600,15 @@ def test_an_order_that_a_deaf_server_blocks_has_an_unknown_outcome(files: Certif
             wire.engine.rawtx(deposit("kraken", nonce), time.monotonic_ns())
             if not wire.engine.ready:
                 break
-            for _ in wire.engine.events():
+            for _ in news(wire.engine):
                 pass
-        _, fired, closed = wire.engine.events()
+        _, fired, closed = news(wire.engine)
         assert isinstance(fired, Fired)
         assert fired.error == "the server did not answer in time"
         assert (fired.refusal, fired.dry_run, fired.sent_ns) == (None, False, 0)
-        assert closed == Closed("sending to the venue: the server did not answer in time")
+        assert closed == Closed(
+            "sending to the venue: the server did not answer in time", lib.HP_ETIME_OUT, True
+        )
         stats = wire.engine.stats()
         assert (stats["orders_failed"], stats["orders_sent"]) == (1, nonce)
         assert wire.deposit(nonce + 1).refusal == "not-ready"
@@ -657,7 +662,7 @@ def test_nothing_of_an_old_connection_reaches_a_new_one(server: Server) -> None:
             if turn % 2:
                 peer.sock.shutdown(socket.SHUT_RDWR)
             engine.connect(server.address())
-        events = list(engine.events())
+        events = news(engine)
         assert {event.text for event in events if isinstance(event, Message)} <= {name}
         assert sum(isinstance(event, Closed) for event in events) == 1
 

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.asyncio.client import ClientConnection
 
-from engine.core import Engine, EngineOptions, Fired, Message, Rule, VenueAddress
+from engine.core import Engine, EngineOptions, Rule, VenueAddress
 from engine.errors import ConfigError
+from engine.records import Fired, Message
 from engine.sim.exchange import ExchangeSim
 from engine.venues.binance import (
     Reply,

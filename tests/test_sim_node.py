@@ -18,8 +18,10 @@ import zmq
 from bitcoin.core import CBlock
 
 from engine.book import Book, load
-from engine.core import Engine, EngineOptions, Signal
+from engine.core import Engine, EngineOptions
 from engine.feed.zmq import ZmqFeed
+from engine.records import Signal
+from tests.peers import news
 
 PATIENCE_S = 20.0
 SETTLE_S = 0.5  # a subscription reaches a PUB socket a moment after its connection
@@ -144,7 +146,7 @@ def test_what_it_planted_is_what_the_engine_finds(
     kinds: Counter[object] = Counter()
     for raw in hear_all(node, ready)[0]:
         engine.rawtx(raw, 0)
-        for found in engine.events():
+        for found in news(engine):
             assert isinstance(found, Signal)
             signal_ = found.as_json()
             kinds[signal_["kind"]] += 1

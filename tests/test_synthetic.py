@@ -18,7 +18,7 @@ from bitcoin.core.serialize import VarIntSerializer
 from engine import tx
 from engine.address import address_of, script_of
 from engine.book import Book, BookEntry
-from engine.core import Engine, EngineOptions, Signal
+from engine.core import Engine, EngineOptions
 from engine.errors import ConfigError
 from engine.feed.measure import measure
 from engine.feed.proportions import BLOCK_866342, LEVELS, Proportions
@@ -45,6 +45,8 @@ from engine.feed.wallet import (
     taproot_key_spend,
     taproot_script_spend,
 )
+from engine.records import Signal
+from tests.peers import news
 
 BTC = 100_000_000
 WHALE = 100 * BTC
@@ -156,7 +158,7 @@ def test_the_engine_finds_what_was_planted_and_nothing_else(seed: int) -> None:
         engine.rawtx(made.raw, 0)
         found = [
             (event["kind"], event["exchange"], event["net_sat"])
-            for signal in engine.events()
+            for signal in news(engine)
             if isinstance(signal, Signal) and (event := signal.as_json())
         ]
         planted = made.planted

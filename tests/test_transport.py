@@ -24,8 +24,9 @@ CLIENT = """
 import sys
 from pathlib import Path
 from engine.book import Book, BookEntry
-from engine.core import Engine, EngineOptions, Message, VenueAddress
-from engine.errors import VenueError
+from engine.core import Engine, EngineOptions, VenueAddress
+from engine.errors import HarpoonError
+from engine.records import Message
 
 transport, port, ca_file = sys.argv[1:]
 book = Book([BookEntry("1BoatSLRHtKNngkdXEeobR76b53LETtpyT", "kraken")])
@@ -34,7 +35,7 @@ try:
     engine.connect(
         VenueAddress("127.0.0.1", "localhost", int(port), "/", Path(ca_file), 5_000_000_000)
     )
-except VenueError as error:
+except HarpoonError as error:
     sys.exit(str(error))
 print(engine.transport())
 engine.send_text(b"hello")

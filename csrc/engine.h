@@ -1,0 +1,92 @@
+/* The engine's state: what trade.c (one transaction), run.c (the loop) and engine.c (the doors)
+ * share. Everything in it belongs to the owning thread but what is said to be for any. */
+#ifndef HP_ENGINE_H
+#define HP_ENGINE_H
+
+#include "feed.h"
+#include "handover.h"
+#include "hist.h"
+#include "inbox.h"
+#include "io.h"
+#include "magazine.h"
+#include "rehearsal.h"
+#include "risk.h"
+#include "seen.h"
+#include "session.h"
+#include "strategy.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define HP_DOOR HP_FEEDS_MAX /* the source of what comes through hp_engine_rawtx() */
+
+typedef struct hp_source { /* one publisher of transactions */
+    int64_t last_rx_ns;
+    int64_t old_until_ns; /* a node that has just started publishes what it had kept */
+    uint8_t in_block;     /* what comes now may be a connected block's */
+    uint8_t has_sequence; /* it tells where a block ends */
+} hp_source;
+
+struct hp_engine {
+    hp_engine_config config;
+    hp_strategy strategy;
+    hp_risk risk;
+    hp_stats stats;
+    hp_decision decision;
+    hp_handover books; /* any thread */
+    atomic_int aborted; /* any thread */
+    hp_io io;
+    hp_session *session;
+    hp_rehearsal *rehearsal;
+    hp_journal *journal;
+    hp_inbox *commands;     /* from the controlling thread */
+    hp_inbox *transactions; /* from a feed that is not ours */
+    hp_hmac_key *key;
+    hp_magazine magazine;
+    hp_feed *feeds[HP_FEEDS_MAX];
+    hp_source sources[HP_FEEDS_MAX + 1];
+    uint32_t n_feeds;
+    hp_seen *copies; /* transactions that any feed had; NULL with one feed */
+    hp_siphash_key copies_key;
+    pthread_t owner;
+    uint8_t claimed;
+    uint8_t io_is_open;
+    uint8_t held;
+    uint8_t connected; /* the session was open when we last looked */
+    uint8_t listening; /* the feeds are worked */
+    uint8_t stopping;
+    uint8_t kill_told;
+    int64_t next_rehearsal_ns;
+    int64_t next_stats_ns;
+    const char *reason;
+    hp_paid_output outputs[HP_SIGNAL_OUTPUTS_MAX];
+    hp_hist stages[HP_STAGES];
+    hp_order_event acts[HP_SIGNALS_MAX]; /* what became of the transaction's signals */
+    hp_decision rehearsed;
+    uint32_t example_len;
+    uint8_t example[2048]; /* the last transaction that signalled, for rehearsals */
+};
+
+/* ---- trade.c --------------------------------------------------------------------------------- */
+
+/* One transaction from `source`: the number of signals, or -HP_ETX_... */
+int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t_rx_ns);
+/* Walk the way of an order for nobody. */
+void hp_trade_rehearse(hp_engine *e);
+
+/* ---- run.c ----------------------------------------------------------------------------------- */
+
+/* 0, or -HP_ETHREAD: the engine belongs to another thread. */
+int hp_engine_claim(hp_engine *e);
+/* What is made by the thread that will use it: io, session, rehearsal. 0, or an error for which
+ * e->reason has words. */
+int hp_engine_furnish(hp_engine *e);
+/* Where a feed's messages go. */
+hp_feed_door hp_engine_feed_door(hp_engine *e);
+/* Into the journal; what does not fit is counted. */
+void hp_engine_record(hp_engine *e, uint32_t kind, const void *first, size_t first_len,
+                      const void *second, size_t second_len);
+/* After anything that used the session: if that opened or ended it, say so once. */
+void hp_engine_notice(hp_engine *e);
+
+#endif

@@ -1,0 +1,49 @@
+/* Finished orders, waiting for their whale: text, signature, WebSocket frame and, where the session
+ * can seal ahead, the TLS record. One for every order template. */
+#ifndef HP_MAGAZINE_H
+#define HP_MAGAZINE_H
+
+#include "order.h"
+#include "session.h"
+
+typedef struct hp_shot { /* what makes one order different from the next */
+    int64_t timestamp_ms;
+    int64_t built_ns; /* 0: there is none */
+    char client_id[HP_CLIENT_ID_LEN + 1];
+} hp_shot;
+
+typedef struct hp_round { /* its order template has the same index, its sealed record that slot */
+    hp_shot framed;       /* lies in `frame` */
+    hp_shot sealed;       /* lies in the session's slot, as long as that is good */
+    uint32_t frame_len;
+    uint8_t frame[HP_WS_HEADER_MAX + HP_ORDER_BYTES_MAX];
+} hp_round;
+
+typedef struct hp_magazine {
+    hp_order orders[HP_ORDERS_MAX];
+    hp_round rounds[HP_ORDERS_MAX];
+    uint32_t n;
+    uint8_t run[16];      /* this run's part of every client order id */
+    uint64_t last_number; /* this order's */
+    int64_t clock_offset_ms;
+    int64_t rearm_ns; /* a timestamp is renewed after so long */
+    int64_t due_ns;   /* when the first timestamp is; 0 while something is left to do */
+} hp_magazine;
+
+/* At leisure: one step towards every round being armed, some 2 us. 1 when there was something to
+ * do, 0 when all are armed or this session cannot seal ahead, or the error that closed the
+ * session. */
+int hp_magazine_step(hp_magazine *magazine, hp_session *session, int64_t now_ns);
+/* Whether round i can be fired as it is. */
+int hp_magazine_is_armed(const hp_magazine *magazine, const hp_session *session, uint32_t i,
+                         int64_t now_ns);
+
+/* At the trigger, for a round that is not armed: its text; its signature; its frame. */
+void hp_magazine_build(hp_magazine *magazine, uint32_t i, int64_t now_ns);
+int hp_magazine_frame(hp_magazine *magazine, hp_session *session, uint32_t i);
+/* Seal the frame ahead: 1, 0 when the session cannot, or an error. */
+int hp_magazine_seal(hp_magazine *magazine, hp_session *session, uint32_t i);
+/* The round was fired, or would have been: never again. */
+void hp_magazine_spend(hp_magazine *magazine, uint32_t i);
+
+#endif

@@ -1,0 +1,382 @@
+/* The loop: commands, completions, feeds, the venue, and in idle time the arming. */
+#include "engine.h"
+#include "journal.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#define REHEARSE_EVERY_NS INT64_C(1000000) /* how cold 1 ms makes a send: bench/BENCHMARKS.md */
+#define REHEARSE_PARKED_NS INT64_C(10000000)
+#define STATS_EVERY_NS INT64_C(1000000000)
+#define RESTART_NS INT64_C(60000000000)
+#define TRANSACTIONS_PER_TURN 64 /* of another thread's feed */
+#define JOURNAL_KEPT (1u << 20) /* bytes not for the venue's messages */
+
+/* ---- the journal ----------------------------------------------------------------------------- */
+
+void hp_engine_record(hp_engine *e, uint32_t kind, const void *first, size_t first_len,
+                      const void *second, size_t second_len)
+{
+    if (hp_journal_append(e->journal, kind, hp_now_ns(), first, first_len, second, second_len) < 0)
+        e->stats.records_lost++;
+}
+
+/* A venue that floods us may lose its own messages, not the news of our orders and the session. */
+static void on_text(void *context, const uint8_t *text, size_t len)
+{
+    hp_engine *e = context;
+    if (len + JOURNAL_KEPT > hp_journal_room(e->journal))
+        e->stats.records_lost++;
+    else
+        hp_engine_record(e, HP_RECORD_MESSAGE, text, len, NULL, 0);
+}
+
+static void record_words(hp_engine *e, uint32_t kind, const char *words)
+{
+    hp_engine_record(e, kind, words, strlen(words), NULL, 0);
+}
+
+static void record_end(hp_engine *e, int was_open)
+{
+    hp_closed_note note = {.error = hp_session_error(e->session), .was_open = was_open != 0};
+    e->reason = hp_session_reason(e->session);
+    hp_engine_record(e, HP_RECORD_CLOSED, &note, sizeof note, e->reason, strlen(e->reason));
+}
+
+void hp_engine_notice(hp_engine *e)
+{
+    int open = hp_engine_ready(e);
+    if (open == e->connected)
+        return;
+    e->connected = (uint8_t)open;
+    if (open) {
+        record_words(e, HP_RECORD_OPENED, hp_session_cipher(e->session));
+        return;
+    }
+    record_end(e, 1);
+}
+
+/* ---- feeds ----------------------------------------------------------------------------------- */
+
+static void on_rawtx(void *context, int endpoint, const uint8_t *raw, size_t len, int64_t t_rx_ns)
+{
+    hp_trade(context, endpoint, raw, len, t_rx_ns);
+}
+
+/* Bitcoin Core publishes 'A' behind the rawtx of a transaction that entered the mempool, 'C' behind
+ * those of a connected block (doc/zmq.md): either ends what a coinbase began. */
+static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_t hash[32])
+{
+    hp_engine *e = context;
+    if (label != 'R')
+        e->sources[endpoint].in_block = 0;
+    if (label == 'A' || label == 'R')
+        return;
+    hp_block_note note = {.endpoint = (uint16_t)endpoint, .label = label};
+    memcpy(note.hash, hash, sizeof note.hash);
+    hp_engine_record(e, HP_RECORD_BLOCK, &note, sizeof note, NULL, 0);
+}
+
+/* What was lost may have been a coinbase: what follows counts as a block's until we know better. A
+ * restarted node publishes the mempool that it had saved, hours old. */
+static void on_note(void *context, int endpoint, int kind, int topic, uint64_t count,
+                    uint32_t sequence, const char *words)
+{
+    hp_engine *e = context;
+    hp_source *source = &e->sources[endpoint];
+    if (topic == HP_FEED_RAWTX && (kind == HP_FEED_GAP || kind == HP_FEED_RESTART)) {
+        source->in_block = 1;
+        source->last_rx_ns = hp_now_ns();
+    }
+    if (topic == HP_FEED_RAWTX && kind == HP_FEED_GAP)
+        e->stats.transactions_lost += count;
+    if (kind == HP_FEED_RESTART)
+        source->old_until_ns = hp_now_ns() + RESTART_NS;
+    hp_feed_note note = {
+        .count = count,
+        .sequence = sequence,
+        .endpoint = (uint16_t)endpoint,
+        .kind = (uint8_t)kind,
+        .topic = (uint8_t)topic,
+    };
+    hp_engine_record(e, HP_RECORD_FEED, &note, sizeof note, words, strlen(words));
+}
+
+hp_feed_door hp_engine_feed_door(hp_engine *e)
+{
+    return (hp_feed_door){e, on_rawtx, on_sequence, on_note};
+}
+
+/* ---- the owning thread ----------------------------------------------------------------------- */
+
+int hp_engine_claim(hp_engine *e)
+{
+    if (!e->claimed) {
+        e->owner = pthread_self();
+        e->claimed = 1;
+    }
+    return pthread_equal(e->owner, pthread_self()) ? 0 : -HP_ETHREAD;
+}
+
+int hp_engine_furnish(hp_engine *e)
+{
+    e->reason = "";
+    int rc = e->io_is_open ? 0 : hp_io_open(&e->io, e->config.transport, &e->aborted);
+    if (rc < 0) {
+        e->reason = e->io.words;
+        return rc;
+    }
+    e->io_is_open = 1;
+    if (!e->rehearsal)
+        e->rehearsal = hp_rehearsal_new(&e->io, &rc);
+    if (rc < 0)
+        return rc;
+    if (!e->session)
+        e->session = hp_session_new(&e->io, &e->stats, e->config.message_bytes_max,
+                                    e->config.send_timeout_ns, on_text, e);
+    return e->session ? 0 : -ENOMEM;
+}
+
+/* ---- commands -------------------------------------------------------------------------------- */
+
+/* An opening that is given up is told, too. */
+static void part(hp_engine *e, void (*leave)(hp_session *))
+{
+    int was_opening = hp_session_is_opening(e->session);
+    leave(e->session);
+    if (was_opening)
+        record_end(e, 0);
+    hp_engine_notice(e);
+}
+
+/* The strings of a command, one behind the other, each with its NUL. */
+static int connect_to(hp_engine *e, const hp_inbox_item *item)
+{
+    const char *ip = (const char *)item->bytes;
+    const char *host = ip + strlen(ip) + 1;
+    const char *path = host + strlen(host) + 1;
+    const char *ca_file = path + strlen(path) + 1;
+    hp_venue_address venue = {
+        .ip = ip,
+        .host = host,
+        .path = path,
+        .ca_file = *ca_file ? ca_file : NULL,
+        .timeout_ns = (uint64_t)item->number >> 16,
+        .port = (uint16_t)item->number,
+    };
+    part(e, hp_session_close);
+    e->held = 1;
+    int rc = hp_session_start(e->session, &venue);
+    if (rc < 0)
+        record_end(e, 0);
+    return rc;
+}
+
+static int carry_out(hp_engine *e, const hp_inbox_item *item)
+{
+    switch (item->kind) {
+    case HP_COMMAND_CONNECT:
+        return connect_to(e, item);
+    case HP_COMMAND_LISTEN:
+        e->listening = 1;
+        return 0;
+    case HP_COMMAND_TEXT:
+        return hp_session_send_text(e->session, item->bytes, item->len);
+    case HP_COMMAND_HOLD:
+        e->held = item->number != 0;
+        return 0;
+    case HP_COMMAND_CLOCK_OFFSET:
+        return hp_engine_set_clock_offset(e, item->number);
+    case HP_COMMAND_CLOSE:
+        part(e, hp_session_close);
+        return 0;
+    case HP_COMMAND_STOP:
+        e->stopping = 1;
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
+static void obey(hp_engine *e, const hp_inbox_item *item)
+{
+    hp_command_note note = {.value = item->number, .command = item->kind};
+    note.error = carry_out(e, item);
+    hp_engine_record(e, HP_RECORD_COMMAND, &note, sizeof note, NULL, 0);
+    hp_engine_notice(e);
+}
+
+static int take_commands(hp_engine *e)
+{
+    hp_inbox_item item;
+    int n = 0;
+    for (; hp_inbox_next(e->commands, &item); n++) {
+        obey(e, &item);
+        hp_inbox_done(e->commands);
+    }
+    return n;
+}
+
+static int take_transactions(hp_engine *e)
+{
+    hp_inbox_item item;
+    int n = 0;
+    for (; n < TRANSACTIONS_PER_TURN && hp_inbox_next(e->transactions, &item); n++) {
+        hp_trade(e, HP_DOOR, item.bytes, item.len, item.number);
+        hp_inbox_done(e->transactions);
+    }
+    return n;
+}
+
+/* ---- one turn -------------------------------------------------------------------------------- */
+
+static int work_session(hp_engine *e)
+{
+    uint64_t before = e->stats.bytes_received;
+    int was_opening = hp_session_is_opening(e->session);
+    if (!was_opening && !hp_session_is_open(e->session))
+        return 0;
+    int rc = hp_session_work(e->session);
+    if (rc < 0 && was_opening)
+        record_end(e, 0);
+    hp_engine_notice(e);
+    return e->stats.bytes_received != before;
+}
+
+/* Whoever has set the latch: that it was seen. */
+static void tell_kill(hp_engine *e)
+{
+    if (e->kill_told || !hp_engine_killed(e))
+        return;
+    e->kill_told = 1;
+    record_words(e, HP_RECORD_NOTICE, "killed: no order is sent any more");
+}
+
+static void tell_stats(hp_engine *e, int64_t now_ns)
+{
+    e->next_stats_ns = now_ns + STATS_EVERY_NS;
+    hp_engine_record(e, HP_RECORD_STATS, &e->stats, sizeof e->stats, NULL, 0);
+}
+
+enum outcome { /* of a turn */
+    NOTHING = 0, /* all is done */
+    STEP,        /* something that could wait; there may be more */
+    CAME,        /* something that could not */
+};
+
+static int is_trading(const hp_engine *e)
+{
+    return hp_engine_ready(e) && e->strategy.n_rules > 0;
+}
+
+static int is_arming(const hp_engine *e)
+{
+    return is_trading(e) && !e->held && hp_journal_ready(e->journal) &&
+           hp_session_can_arm(e->session);
+}
+
+/* One small step of what can wait. */
+static enum outcome idle(hp_engine *e, int64_t now_ns)
+{
+    tell_kill(e);
+    if (is_arming(e) && hp_magazine_step(&e->magazine, e->session, now_ns) != 0) {
+        hp_engine_notice(e);
+        return STEP;
+    }
+    if (now_ns >= e->next_stats_ns) {
+        tell_stats(e, now_ns);
+    } else if (is_trading(e) && now_ns >= e->next_rehearsal_ns) {
+        e->next_rehearsal_ns = now_ns + (e->config.spin ? REHEARSE_EVERY_NS : REHEARSE_PARKED_NS);
+        hp_trade_rehearse(e);
+    }
+    return NOTHING;
+}
+
+static enum outcome turn(hp_engine *e, int64_t now_ns)
+{
+    e->strategy.book = hp_handover_take(&e->books, e->strategy.book);
+    int work = take_commands(e);
+    hp_io_turn(&e->io);
+    for (uint32_t i = 0; e->listening && i < e->n_feeds; i++)
+        work += hp_feed_work(e->feeds[i], now_ns);
+    work += take_transactions(e);
+    work += work_session(e);
+    return work ? CAME : idle(e, now_ns);
+}
+
+/* When somebody wants to be worked at the latest. */
+static int64_t next_ns(const hp_engine *e)
+{
+    int64_t next = hp_session_next_ns(e->session);
+    for (uint32_t i = 0; e->listening && i < e->n_feeds; i++) {
+        int64_t feed_ns = hp_feed_next_ns(e->feeds[i]);
+        next = feed_ns < next ? feed_ns : next;
+    }
+    if (is_trading(e) && e->next_rehearsal_ns < next)
+        next = e->next_rehearsal_ns;
+    if (is_arming(e) && e->magazine.due_ns < next)
+        next = e->magazine.due_ns;
+    return next < e->next_stats_ns ? next : e->next_stats_ns;
+}
+
+static void sleep_until(hp_engine *e, int64_t wake_ns)
+{
+    int64_t next = next_ns(e);
+    int64_t left_ns = (next < wake_ns ? next : wake_ns) - hp_now_ns();
+    if (left_ns > 0)
+        hp_io_wait(&e->io, left_ns);
+}
+
+static int is_aborted(const hp_engine *e)
+{
+    return atomic_load_explicit(&e->aborted, memory_order_relaxed);
+}
+
+int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
+{
+    int rc = hp_engine_claim(e);
+    if (rc < 0 || (rc = hp_engine_furnish(e)) < 0)
+        return rc;
+    e->listening = 1;
+    int64_t end_ns = hp_now_ns() + timeout_ns;
+    for (;;) {
+        enum outcome outcome = turn(e, hp_now_ns());
+        if (!e->n_feeds && !hp_engine_ready(e))
+            return -HP_ENOT_READY;
+        if (is_aborted(e)) {
+            part(e, hp_session_abandon);
+            return -ECANCELED;
+        }
+        if (outcome == CAME || hp_now_ns() >= end_ns)
+            return 0;
+        if (outcome == NOTHING)
+            sleep_until(e, end_ns);
+    }
+}
+
+/* ---- the hot thread -------------------------------------------------------------------------- */
+
+static int stay_on(int32_t cpu)
+{
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET((size_t)cpu, &only);
+    return sched_setaffinity(0, sizeof only, &only) < 0 ? -errno : 0;
+}
+
+int hp_engine_run(hp_engine *e)
+{
+    int rc = hp_engine_claim(e);
+    if (rc == 0 && e->config.cpu >= 0)
+        rc = stay_on(e->config.cpu);
+    if (rc < 0 || (rc = hp_engine_furnish(e)) < 0)
+        return rc;
+    e->stopping = 0;
+    while (!e->stopping && !is_aborted(e))
+        if (turn(e, hp_now_ns()) == NOTHING && !e->config.spin)
+            sleep_until(e, INT64_MAX);
+    part(e, is_aborted(e) ? hp_session_abandon : hp_session_close);
+    tell_stats(e, hp_now_ns());
+    return 0;
+}

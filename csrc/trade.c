@@ -1,0 +1,310 @@
+/* One transaction: decode, decide, risk, and the order, which mostly waits finished. */
+#include "engine.h"
+
+#include "journal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A node publishes a connected block's transactions back to back, coinbase first, as `rawtx` too
+ * (Bitcoin Core, doc/zmq.md). A pause of this length ends the block; shorter ones are a busy
+ * machine's. */
+#define BLOCK_PAUSE_NS INT64_C(5000000)
+/* A publisher with a `sequence` topic says itself when the block is over; after a minute without a
+ * transaction that word was lost. */
+#define BLOCK_LOST_NS INT64_C(60000000000)
+
+typedef struct stopwatch {
+    int64_t last_ns;
+    int64_t *stage_ns;
+} stopwatch;
+
+static void lap(stopwatch *w, int stage)
+{
+    int64_t now_ns = hp_now_ns();
+    w->stage_ns[stage] = now_ns - w->last_ns;
+    w->last_ns = now_ns;
+}
+
+/* ---- one order ------------------------------------------------------------------------------- */
+
+/* A round that is not armed, made on the spot: 1 sealed ahead, 0 only framed, or an error. */
+static int load(hp_engine *e, uint32_t i, stopwatch *w)
+{
+    hp_magazine_build(&e->magazine, i, w->last_ns);
+    lap(w, HP_STAGE_BUILD);
+    hp_order_sign(&e->magazine.orders[i]);
+    lap(w, HP_STAGE_SIGN);
+    int rc = hp_magazine_frame(&e->magazine, e->session, i);
+    lap(w, HP_STAGE_FRAME);
+    if (rc < 0)
+        return rc;
+    rc = hp_magazine_seal(&e->magazine, e->session, i);
+    lap(w, HP_STAGE_SEAL);
+    return rc;
+}
+
+/* The order is in the journal before it can be anywhere else. */
+static int write_intent(hp_engine *e, const hp_tx *tx, const hp_signal *s, const hp_order_event *o)
+{
+    uint8_t outpoints[HP_INTENT_OUTPOINTS][36];
+    hp_intent intent;
+    memset(&intent, 0, sizeof intent);
+    memcpy(intent.txid, s->txid, sizeof intent.txid);
+    memcpy(intent.client_id, o->client_id, sizeof intent.client_id);
+    intent.net_sat = s->net_sat;
+    intent.timestamp_ms = o->timestamp_ms;
+    intent.t_rx_ns = o->rx_ns;
+    intent.t_trigger_ns = o->trigger_ns;
+    intent.n_in = tx->n_in;
+    intent.order = o->order;
+    intent.rule = o->rule;
+    intent.exchange = s->exchange;
+    intent.kind = s->kind;
+    intent.live = e->config.live;
+    intent.armed = o->armed;
+    hp_tx_iter it = {0};
+    hp_txin in;
+    while (intent.n_outpoints < HP_INTENT_OUTPOINTS && hp_tx_next_input(tx, &it, &in))
+        memcpy(outpoints[intent.n_outpoints++], in.outpoint, 36);
+    return hp_journal_append(e->journal, HP_RECORD_INTENT, o->trigger_ns, &intent, sizeof intent,
+                             outpoints, 36 * intent.n_outpoints);
+}
+
+/* A session that cannot seal ahead: seal and send now. A dry run seals for nobody, since a record
+ * that is sealed and not sent would break such a session's sequence. */
+static int seal_and_send(hp_engine *e, uint32_t i, stopwatch *w)
+{
+    const hp_round *round = &e->magazine.rounds[i];
+    int rc = e->config.live
+                 ? hp_session_seal(e->session, round->frame, round->frame_len)
+                 : hp_rehearsal_seal(e->rehearsal, round->frame, round->frame_len);
+    lap(w, HP_STAGE_SEAL);
+    if (rc < 0 || !e->config.live)
+        return rc;
+    rc = hp_session_flush(e->session);
+    lap(w, HP_STAGE_SEND);
+    return rc;
+}
+
+static int send_sealed(hp_engine *e, uint32_t i, stopwatch *w)
+{
+    if (!e->config.live) {
+        hp_session_disarm(e->session);
+        return 0;
+    }
+    int rc = hp_session_fire(e->session, (int)i);
+    lap(w, HP_STAGE_SEND);
+    return rc;
+}
+
+/* What the risk gate has allowed: take the order that waits, or make it; intent; send. */
+static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_order_event *o,
+                 stopwatch *w)
+{
+    uint32_t i = o->order;
+    hp_round *round = &e->magazine.rounds[i];
+    o->armed = (uint8_t)hp_magazine_is_armed(&e->magazine, e->session, i, w->last_ns);
+    int sealed = o->armed ? 1 : load(e, i, w);
+    if (sealed < 0) { /* nothing can have left */
+        o->verdict = HP_REFUSED_NOT_READY;
+        o->error = sealed;
+        return;
+    }
+    const hp_shot *shot = sealed ? &round->sealed : &round->framed;
+    memcpy(o->client_id, shot->client_id, sizeof o->client_id);
+    o->timestamp_ms = shot->timestamp_ms;
+    if (write_intent(e, tx, s, o) < 0) {
+        o->verdict = HP_REFUSED_JOURNAL;
+        return;
+    }
+    lap(w, HP_STAGE_JOURNAL);
+    int rc = sealed ? send_sealed(e, i, w) : seal_and_send(e, i, w);
+    hp_magazine_spend(&e->magazine, i);
+    o->error = rc < 0 ? rc : 0;
+    o->verdict = rc < 0 ? HP_SEND_FAILED : e->config.live ? HP_ALLOWED : HP_DRY_RUN;
+}
+
+static void count(hp_engine *e, const hp_order_event *o)
+{
+    switch (o->verdict) {
+    case HP_ALLOWED:
+        e->stats.orders_sent++;
+        break;
+    case HP_DRY_RUN:
+        e->stats.orders_dry++;
+        break;
+    case HP_SEND_FAILED:
+        e->stats.orders_failed++;
+        break;
+    default:
+        e->stats.orders_refused++;
+        return;
+    }
+    e->stats.orders_armed += o->armed;
+    for (int stage = HP_STAGE_RISK; stage < HP_STAGES; stage++)
+        if (o->stage_ns[stage] >= 0)
+            hp_hist_add(&e->stages[stage], o->stage_ns[stage]);
+}
+
+/* A signal that a rule chose, from the gate to the wire. */
+static void act(hp_engine *e, const hp_tx *tx, const hp_signal *s, int in_block, hp_order_event *o)
+{
+    stopwatch w = {hp_now_ns(), o->stage_ns};
+    o->rule = s->rule;
+    o->order = e->strategy.rules[s->rule].order;
+    o->exchange = s->exchange;
+    memcpy(o->txid, s->txid, sizeof o->txid);
+    hp_circumstances now = {
+        .now_ns = w.last_ns,
+        .ready = hp_engine_ready(e) && !e->held,
+        .in_block = in_block,
+        .journal = hp_journal_ready(e->journal),
+    };
+    o->verdict = (uint8_t)hp_risk_check(&e->risk, (uint32_t)s->rule, &now);
+    lap(&w, HP_STAGE_RISK);
+    if (o->verdict == HP_ALLOWED)
+        fire(e, tx, s, o, &w);
+    if (o->verdict == HP_ALLOWED) {
+        o->sent_ns = w.last_ns;
+        o->stage_ns[HP_STAGE_FIRE_TOTAL] = w.last_ns - o->trigger_ns;
+        o->stage_ns[HP_STAGE_RAWTX_TO_SEND] = w.last_ns - o->rx_ns;
+    }
+    count(e, o);
+}
+
+/* ---- one transaction ------------------------------------------------------------------------- */
+
+/* Every order first: nothing else is done before the last one has left. */
+static uint32_t act_on_signals(hp_engine *e, const hp_tx *tx, int in_block,
+                               const hp_order_event *blank)
+{
+    uint32_t n_acts = 0;
+    for (uint32_t i = 0; i < e->decision.n_signals; i++) {
+        const hp_signal *s = &e->decision.signals[i];
+        if (s->rule < 0)
+            continue;
+        e->acts[n_acts] = *blank;
+        act(e, tx, s, in_block, &e->acts[n_acts++]);
+    }
+    return n_acts;
+}
+
+/* The outpoints that found no room in the intents: a restarted engine has to know them all. */
+static void write_spent(hp_engine *e, const hp_tx *tx, const uint8_t txid[32])
+{
+    hp_tx_iter it = {0};
+    hp_txin in;
+    uint32_t n = 0;
+    while (hp_tx_next_input(tx, &it, &in))
+        if (n++ >= HP_INTENT_OUTPOINTS)
+            hp_engine_record(e, HP_RECORD_SPENT, txid, 32, in.outpoint, 36);
+}
+
+static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
+{
+    for (uint32_t i = 0; i < e->decision.n_signals; i++) {
+        const hp_signal *s = &e->decision.signals[i];
+        uint32_t n = hp_decision_outputs(&e->decision, tx, s->exchange, e->outputs,
+                                         HP_SIGNAL_OUTPUTS_MAX);
+        hp_engine_record(e, HP_RECORD_SIGNAL, s, sizeof *s, e->outputs, n * sizeof e->outputs[0]);
+    }
+    for (uint32_t i = 0; i < n_acts; i++)
+        hp_engine_record(e, HP_RECORD_ORDER, &e->acts[i], sizeof e->acts[i], NULL, 0);
+    if (n_acts && tx->n_in > HP_INTENT_OUTPOINTS)
+        write_spent(e, tx, e->acts[0].txid);
+}
+
+static void remember(hp_engine *e, const hp_tx *tx)
+{
+    hp_strategy_remember(&e->strategy, tx);
+    if (tx->size <= sizeof e->example) {
+        memcpy(e->example, tx->raw, tx->size);
+        e->example_len = tx->size;
+    }
+}
+
+/* Whether this transaction may have come with a block: then a whale's payment in it is old news. */
+static void note_block(hp_engine *e, hp_source *source, const hp_tx *tx, int64_t t_rx_ns)
+{
+    int64_t pause_ns = source->has_sequence ? BLOCK_LOST_NS : BLOCK_PAUSE_NS;
+    if (hp_tx_is_coinbase(tx)) {
+        source->in_block = 1;
+        e->stats.coinbases++;
+    } else if (t_rx_ns - source->last_rx_ns > pause_ns) {
+        source->in_block = 0;
+    }
+    source->last_rx_ns = t_rx_ns;
+}
+
+static int is_old(const hp_source *source, int64_t t_rx_ns)
+{
+    return source->in_block || t_rx_ns < source->old_until_ns;
+}
+
+/* Several feeds: the first copy of a transaction wins. */
+static int is_copy(hp_engine *e, const hp_tx *tx)
+{
+    if (!e->copies)
+        return 0;
+    uint8_t name[36] = {0};
+    uint64_t hash = hp_siphash13(e->copies_key, tx->raw, tx->size);
+    memcpy(name, &hash, sizeof hash);
+    memcpy(name + sizeof hash, &tx->size, sizeof tx->size);
+    if (hp_seen_has(e->copies, name))
+        return 1;
+    hp_seen_add(e->copies, name);
+    return 0;
+}
+
+int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t_rx_ns)
+{
+    hp_order_event blank;
+    memset(&blank, 0, sizeof blank);
+    memset(blank.stage_ns, -1, sizeof blank.stage_ns);
+    stopwatch w = {hp_now_ns(), blank.stage_ns};
+    hp_tx tx;
+    e->stats.transactions++;
+    int rc = hp_tx_parse_exact(raw, len, &tx);
+    if (rc < 0) {
+        e->stats.malformed++;
+        return rc;
+    }
+    lap(&w, HP_STAGE_DECODE);
+    note_block(e, &e->sources[source], &tx, t_rx_ns);
+    if (is_copy(e, &tx)) {
+        e->stats.copies++;
+        return 0;
+    }
+    hp_decision *d = &e->decision;
+    hp_strategy_decide(&e->strategy, &tx, d);
+    lap(&w, HP_STAGE_DECIDE);
+    blank.rx_ns = t_rx_ns;
+    blank.trigger_ns = w.last_ns;
+    uint32_t n_acts = act_on_signals(e, &tx, is_old(&e->sources[source], t_rx_ns), &blank);
+    hp_hist_add(&e->stages[HP_STAGE_DECODE], blank.stage_ns[HP_STAGE_DECODE]);
+    hp_hist_add(&e->stages[HP_STAGE_DECIDE], blank.stage_ns[HP_STAGE_DECIDE]);
+    e->stats.duplicates += d->duplicate;
+    e->stats.signals += d->n_signals;
+    e->stats.signals_unlisted += d->unlisted;
+    if (d->n_signals) {
+        remember(e, &tx);
+        report(e, &tx, n_acts);
+    }
+    return (int)d->n_signals;
+}
+
+/* ---- rehearsal ------------------------------------------------------------------------------- */
+
+/* It keeps code and data in the caches for the whale. */
+void hp_trade_rehearse(hp_engine *e)
+{
+    hp_tx tx;
+    if (hp_tx_parse(e->example, e->example_len, &tx) > 0)
+        hp_strategy_decide(&e->strategy, &tx, &e->rehearsed);
+    hp_journal_touch(e->journal);
+    const hp_round *round = &e->magazine.rounds[0];
+    if (round->frame_len)
+        hp_rehearsal_send(e->rehearsal, round->frame, round->frame_len);
+    hp_session_touch(e->session);
+}

@@ -1,0 +1,159 @@
+"""An engine on its hot thread, and peers for it that other tests have no use for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine.core import Engine
+from engine.records import Body, Fired, Opened, Record
+from engine.sim.authority import CertificateFiles
+from engine.venues.binance import signature_payload
+
+from .peers import BTC, SECRET, Connection, Server, accept, transaction, wallet
+from .tls_records import DATA, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUEST, Keys, logged_secret
+
+PATIENCE_S = 20.0
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+COINBASE = (
+    bytes.fromhex("0100000001")
+    + bytes(32)
+    + bytes.fromhex("ffffffff020101ffffffff01")
+    + (50 * BTC).to_bytes(8, "little")
+    + bytes([22])
+    + wallet("pool")
+    + bytes(4)
+)
+
+
+class Hot:
+    """`engine.run()` on a thread of its own; what it records is kept in `records`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.records: list[Record] = []
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self.engine.run()
+        except Exception as error:
+            self.error = error
+
+    def read(self) -> None:
+        """What has come since the last time."""
+        self.engine.prepare()
+        self.records += self.engine.records()
+
+    def all(self, kind: type[AnyBody]) -> list[AnyBody]:
+        """The bodies of that kind, so far."""
+        self.read()
+        return [record.body for record in self.records if isinstance(record.body, kind)]
+
+    def until(self, happened: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not happened():
+            assert self.thread.is_alive(), f"the hot thread has ended: {self.error}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"it did not happen; the last records: {self.records[-10:]}")
+            time.sleep(0.002)
+
+    def fire(self, raw: bytes) -> Fired:
+        """One transaction through the side door: what became of its order."""
+        before = len(self.all(Fired))
+        assert self.engine.offer_rawtx(raw, time.monotonic_ns())
+        self.until(lambda: len(self.all(Fired)) > before)
+        return self.all(Fired)[before]
+
+    def connect(self, server: Server, held: bool = False) -> Connection:
+        before = len(self.all(Opened))
+        self.engine.command_connect(server.address())
+        self.until(lambda: len(self.all(Opened)) > before)
+        self.engine.command_hold(held)
+        return server.connection()
+
+    def stop(self) -> None:
+        if self.thread.is_alive():
+            self.engine.command_stop()
+            self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive(), "it does not obey"
+
+
+@contextmanager
+def running(engine: Engine) -> Iterator[Hot]:
+    hot = Hot(engine)
+    hot.thread.start()
+    try:
+        yield hot
+    finally:
+        engine.abort()
+        hot.thread.join(PATIENCE_S)
+
+
+# ---- orders --------------------------------------------------------------------------------------
+
+
+def payment(value_sat: int, nonce: int, exchange: str = "kraken") -> bytes:
+    """A deposit of that amount, by somebody unknown."""
+    return transaction({wallet(exchange): value_sat}, nonce)
+
+
+def order_in(message: bytes) -> dict[str, Any]:
+    """The parameters of an order that an exchange would take: whole, and rightly signed."""
+    request = json.loads(message)
+    params: dict[str, Any] = request["params"]
+    signature = params.pop("signature")
+    signed = signature_payload(params).encode()
+    assert signature == hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+    assert request["method"] == "order.place"
+    assert request["id"] == params["newClientOrderId"]
+    return params
+
+
+# ---- servers -------------------------------------------------------------------------------------
+
+
+class OldServer(Server):
+    """One that knows TLS 1.2 only."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        super().__init__(files)
+        self._context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+
+class UpdatingServer(Server):
+    """Its connections can be made Updating: its key log tells their secrets."""
+
+    def __init__(self, files: CertificateFiles, key_log: Path) -> None:
+        super().__init__(files, accept)
+        self._context.keylog_filename = str(key_log)
+        self.key_log = key_log
+
+
+class Updating:
+    """What a server says on a connection, sealed here and not by `ssl`, which cannot ask for a
+    KeyUpdate; `ssl` goes on reading what the client says."""
+
+    def __init__(self, connection: Connection, key_log: Path, cipher: str) -> None:
+        self._connection = connection
+        secret = logged_secret(key_log, "SERVER_TRAFFIC_SECRET_0")
+        self._keys = Keys(cipher.split()[1], secret)
+        self._keys.number = 3  # two NewSessionTickets, the answer to the upgrade
+
+    def send(self, data: bytes) -> None:
+        self._connection.sock.sendall(self._keys.seal(DATA, data))
+
+    def update_key(self, requested: bool) -> None:
+        message = KEY_UPDATE_REQUEST if requested else KEY_UPDATE
+        self._connection.sock.sendall(self._keys.seal(HANDSHAKE, message))
+        self._keys.update()

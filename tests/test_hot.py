@@ -1,0 +1,347 @@
+"""The engine on its hot thread: what it is told from outside, and what it may not notice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from engine._native import lib
+from engine.core import EngineOptions, VenueAddress
+from engine.errors import NativeError
+from engine.feed.native import resolve_endpoint
+from engine.records import Closed, Command, FeedNote, Fired, Opened, Signal, Stats
+from engine.sim.authority import CertificateFiles
+
+from .hot import Hot, OldServer, order_in, running
+from .peers import (
+    FIN,
+    PING,
+    PONG,
+    SELL,
+    TEXT,
+    Server,
+    deposit,
+    engine_for,
+    frame,
+    serving,
+    transaction,
+    txid_of,
+    wallet,
+)
+from .publisher import Publisher
+
+LIVE = EngineOptions(live=True, max_orders=1 << 40)
+
+
+@pytest.fixture(params=["spin", "park"])
+def hot(request: pytest.FixtureRequest, each_transport: str) -> Iterator[Hot]:
+    with running(engine_for(replace(LIVE, spin=request.param == "spin"), SELL)) as hot:
+        yield hot
+
+
+@pytest.fixture
+def node() -> Iterator[Publisher]:
+    publisher = Publisher()
+    yield publisher
+    publisher.close()
+
+
+def commands(hot: Hot) -> list[tuple[int, int]]:
+    return [(command.command, command.value) for command in hot.all(Command)]
+
+
+# ---- commands ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spin", [True, False])
+def test_every_command_is_obeyed_and_written_down(
+    server: Server, each_transport: str, node: Publisher, spin: bool
+) -> None:
+    engine = engine_for(replace(LIVE, spin=spin), SELL)
+    engine.add_feed(resolve_endpoint(node.endpoint, False))
+    with running(engine) as hot:
+        engine.command_connect(server.address())
+        peer = server.connection()
+        hot.until(lambda: hot.all(Opened))
+        assert "TLSv1.3" in hot.all(Opened)[0].cipher
+        engine.command_text(b"a text")
+        assert peer.frame() == (TEXT, b"a text")
+        assert hot.fire(deposit("kraken", 1)).refusal == "not-ready", "a new session is held"
+        engine.command_hold(False)
+        assert hot.fire(deposit("kraken", 2)).refusal is None
+        before_ms = time.time_ns() // 1_000_000
+        assert order_in(peer.frame()[1])["timestamp"] <= before_ms + 1
+        engine.command_clock_offset(-40_000)
+        fired = hot.fire(deposit("kraken", 3))
+        assert abs(fired.timestamp_ms + 40_000 - time.time_ns() // 1_000_000) < 5_000
+        assert order_in(peer.frame()[1])["timestamp"] == fired.timestamp_ms
+        engine.command_hold(True)
+        assert hot.fire(deposit("kraken", 4)).refusal == "not-ready"
+        assert peer.is_silent(0.05)
+        assert not hot.all(FeedNote), "feeds wait to be told"
+        engine.command_listen()
+        node.wait_subscriber()
+        node.send(deposit("kraken", 5), 0)
+        hot.until(lambda: len(hot.all(Fired)) == 5)
+        engine.command_close()
+        hot.until(lambda: hot.all(Closed))
+        (closed,) = hot.all(Closed)
+        assert (closed.code, closed.was_open) == (0, True)
+        hot.stop()
+        *given, stopped = commands(hot)
+        assert [command for command, _ in given] == [
+            lib.HP_COMMAND_CONNECT,
+            lib.HP_COMMAND_TEXT,
+            lib.HP_COMMAND_HOLD,
+            lib.HP_COMMAND_CLOCK_OFFSET,
+            lib.HP_COMMAND_HOLD,
+            lib.HP_COMMAND_LISTEN,
+            lib.HP_COMMAND_CLOSE,
+        ]
+        assert [value for _, value in given][2:5] == [0, -40_000, 1]
+        assert stopped[0] == lib.HP_COMMAND_STOP
+        assert {command.error for command in hot.all(Command)} == {None}
+
+
+def test_what_could_not_be_done_is_written_down_with_its_reason(server: Server, hot: Hot) -> None:
+    hot.engine.command_text(b"nobody is there")
+    hot.engine.command_clock_offset(86_400_001)
+    hot.connect(server)
+    hot.engine.command_text(b"x" * 9_000)
+    hot.until(lambda: len(hot.all(Command)) == 5)
+    errors = [command.error for command in hot.all(Command)]
+    assert errors[2:4] == [None, None]
+    assert "no open session" in str(errors[0])
+    assert "bounds" in str(errors[1])
+    assert "no room" in str(errors[4])
+    assert hot.engine.ready
+
+
+def test_a_full_ring_of_commands_says_so(each_transport: str) -> None:
+    engine = engine_for(LIVE, SELL)
+    values: list[int] = []
+
+    def fill() -> None:
+        while len(values) < 100_000:
+            engine.command_clock_offset(len(values))
+            values.append(len(values))
+
+    with pytest.raises(NativeError, match=r"telling the engine's thread something: .*no room"):
+        fill()
+    assert len(values) > 1_000
+    with running(engine) as hot:
+        hot.until(lambda: len(hot.all(Command)) == len(values))
+        assert [value for _, value in commands(hot)] == values
+        engine.command_clock_offset(7)
+        hot.until(lambda: len(hot.all(Command)) == len(values) + 1)
+
+
+@pytest.fixture
+def silent(server: Server) -> Iterator[VenueAddress]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield replace(server.address(timeout_s=60), port=listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("command", ["close", "stop", "abort", "connect"])
+def test_an_opening_is_given_up_and_said_to_be(
+    silent: VenueAddress, hot: Hot, command: str
+) -> None:
+    hot.engine.command_connect(silent)
+    hot.until(lambda: hot.all(Command))
+    time.sleep(0.02)
+    assert not hot.all(Closed)
+    if command == "close":
+        hot.engine.command_close()
+    elif command == "stop":
+        hot.engine.command_stop()
+    elif command == "abort":
+        hot.engine.abort()
+    else:
+        hot.engine.command_connect(silent)
+    if command in ("stop", "abort"):
+        hot.thread.join(2)
+        assert not hot.thread.is_alive()
+    else:
+        hot.until(lambda: len(hot.all(Command)) == 2)
+    (closed,) = hot.all(Closed)
+    assert not closed.was_open
+    assert not hot.all(Opened)
+
+
+def test_a_venue_that_refuses_is_told_and_another_is_found(
+    server: Server, files: CertificateFiles, hot: Hot
+) -> None:
+    hot.engine.command_connect(replace(server.address(), host="elsewhere.test"))
+    hot.until(lambda: hot.all(Closed))
+    (closed,) = hot.all(Closed)
+    assert (closed.code, closed.was_open) == (lib.HP_ETLS_CERT, False)
+    with serving(files) as other:
+        peer = hot.connect(other)
+        assert hot.fire(deposit("kraken", 1)).refusal is None
+        order_in(peer.frame()[1])
+
+
+def test_a_lost_session_is_told_and_its_successor_is_held(server: Server, hot: Hot) -> None:
+    peer = hot.connect(server)
+    assert hot.fire(deposit("kraken", 1)).refusal is None
+    peer.reset()
+    hot.until(lambda: hot.all(Closed))
+    assert hot.all(Closed)[0].was_open
+    assert hot.fire(deposit("kraken", 2)).refusal == "not-ready"
+    peer = hot.connect(server, held=True)
+    assert hot.fire(deposit("kraken", 3)).refusal == "not-ready"
+    hot.engine.command_hold(False)
+    fired = hot.fire(deposit("kraken", 4))
+    assert order_in(peer.frame()[1])["newClientOrderId"] == fired.client_id
+
+
+# ---- transactions of another thread --------------------------------------------------------------
+
+
+def test_a_full_ring_of_transactions_says_so_and_loses_nothing(each_transport: str) -> None:
+    engine = engine_for(EngineOptions(), SELL)
+    long = {wallet("kraken"): 10**9}
+    offered: list[str] = []
+    while engine.offer_rawtx(raw := transaction(long, len(offered), n_in=250), 0):
+        offered.append(txid_of(raw))
+        assert len(offered) < 10_000
+    assert len(offered) > 1_000, "more than 10 MB"
+    with running(engine) as hot:
+        hot.until(lambda: len(hot.all(Signal)) == len(offered))
+        assert [signal.txid for signal in hot.all(Signal)] == offered
+        assert engine.offer_rawtx(raw, 0)
+
+
+def test_transactions_of_another_thread_all_arrive_in_order(hot: Hot) -> None:
+    raws = [deposit("kraken", nonce) for nonce in range(5_000)]
+
+    def offer() -> None:
+        for raw in raws:
+            while not hot.engine.offer_rawtx(raw, time.monotonic_ns()):
+                time.sleep(0.001)
+
+    feeder = threading.Thread(target=offer)
+    feeder.start()
+    hot.until(lambda: len(hot.all(Signal)) >= len(raws))
+    feeder.join()
+    assert [signal.txid for signal in hot.all(Signal)] == [txid_of(raw) for raw in raws]
+
+
+# ---- where it runs, and how much -----------------------------------------------------------------
+
+
+def test_it_stays_where_it_is_told(each_transport: str) -> None:
+    cpus = os.sched_getaffinity(0)
+    cpu = max(cpus)
+    with running(engine_for(replace(LIVE, cpu=cpu))) as hot:
+        hot.engine.command_hold(True)
+        hot.until(lambda: hot.all(Command))
+        assert os.sched_getaffinity(hot.thread.native_id or -1) == {cpu}
+    assert os.sched_getaffinity(0) == cpus
+
+
+def test_a_processor_that_is_not_there() -> None:
+    with running(engine_for(replace(LIVE, cpu=1023))) as hot:
+        hot.thread.join(5)
+        assert isinstance(hot.error, NativeError)
+        assert "the engine's thread" in str(hot.error)
+
+
+def cpu_share(hot: Hot, seconds: float = 0.5) -> float:
+    """How much of the time the hot thread computes."""
+    clock = time.pthread_getcpuclockid(hot.thread.ident or 0)
+    before, began = time.clock_gettime(clock), time.monotonic()
+    time.sleep(seconds)
+    return (time.clock_gettime(clock) - before) / (time.monotonic() - began)
+
+
+def test_parked_it_costs_almost_nothing(
+    server: Server, files: CertificateFiles, each_transport: str, node: Publisher
+) -> None:
+    """In every state in which nothing happens."""
+    engine = engine_for(replace(LIVE, rearm_ns=20_000_000), SELL)
+    engine.add_feed(resolve_endpoint(node.endpoint, False))
+    shares = {}
+    with running(engine) as hot:
+        hot.engine.command_listen()
+        node.wait_subscriber()
+        shares["no session"] = cpu_share(hot)
+        peer = hot.connect(server)
+        shares["armed"] = cpu_share(hot)
+        assert hot.fire(deposit("kraken", 1)).armed
+        engine.command_hold(True)
+        time.sleep(0.1)
+        shares["held"] = cpu_share(hot)
+        peer.reset()
+        hot.until(lambda: hot.all(Closed))
+        shares["session lost"] = cpu_share(hot)
+        old = OldServer(files)
+        try:
+            hot.connect(old)
+            shares["TLS 1.2"] = cpu_share(hot)
+            assert not hot.fire(deposit("kraken", 2)).armed
+        finally:
+            engine.command_stop()
+            old.stop()
+    assert {state: share for state, share in shares.items() if share > 0.15} == {}
+
+
+def test_parked_without_rules_it_costs_almost_nothing(server: Server, each_transport: str) -> None:
+    with running(engine_for(LIVE)) as hot:
+        hot.connect(server)
+        assert cpu_share(hot) < 0.15
+
+
+def test_spinning_it_never_sleeps(each_transport: str) -> None:
+    with running(engine_for(replace(LIVE, spin=True))) as hot:
+        assert cpu_share(hot) > 0.3  # the other tests want the processor, too
+
+
+# ---- nobody reads the journal --------------------------------------------------------------------
+
+
+def test_when_nobody_keeps_the_journal_orders_end_and_begin_again(
+    server: Server, each_transport: str
+) -> None:
+    """Nobody reads, nobody makes new segments: the loop goes on until the journal is full; then it
+    refuses orders, and does everything else."""
+    engine = engine_for(LIVE, SELL)
+    with running(engine) as hot:
+        peer = hot.connect(server)
+        received: list[str] = []
+        reader = threading.Thread(target=read_orders, args=(peer, received), daemon=True)
+        reader.start()
+        for nonce in range(30_000):
+            while not engine.offer_rawtx(deposit("kraken", nonce), time.monotonic_ns()):
+                time.sleep(0.001)
+        peer.send(frame(FIN | PING, b"still there?"))
+        hot.until(lambda: "still there?" in received)
+        sent = [fired for fired in hot.all(Fired) if fired.refusal is None]
+        refusals = {fired.refusal for fired in hot.all(Fired)}
+        assert refusals == {None, "journal"}
+        assert 1_000 < len(sent) < 30_000
+        assert [fired.client_id for fired in sent] == [i for i in received if i != "still there?"]
+        again = hot.fire(deposit("kraken", 40_000))  # has read, and prepared
+        assert again.refusal is None
+        hot.until(lambda: again.client_id in received)
+        hot.until(lambda: hot.all(Stats) and hot.all(Stats)[-1].counters["records_lost"] > 0)
+
+
+def read_orders(peer, received: list[str]) -> None:
+    """Client ids of orders, payloads of Pongs."""
+    while True:
+        try:
+            opcode, payload = peer.frame()
+        except (OSError, EOFError):
+            return
+        if opcode == TEXT:
+            received.append(order_in(payload)["newClientOrderId"])
+        elif opcode == PONG:
+            received.append(payload.decode())
