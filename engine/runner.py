@@ -281,6 +281,7 @@ class Runner:
             if self._open:
                 self._prepare_session()
                 return
+            self._check_stopped()
             if self._closed is not None:
                 failure = venue_error(self._closed.code, self._closed.reason)
         raise failure or VenueError(f"the host name {venue.host} has no address: correct venue.url")
