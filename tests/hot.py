@@ -6,22 +6,42 @@ import hashlib
 import hmac
 import json
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.core import Engine
+from engine.core import Engine, VenueAddress
 from engine.records import Body, Fired, Opened, Record
 from engine.sim.authority import CertificateFiles
 from engine.venues.binance import signature_payload
 
-from .peers import BTC, SECRET, Connection, Server, accept, transaction, wallet
+from .peers import (
+    BTC,
+    FIN,
+    PING,
+    PONG,
+    SECRET,
+    TEXT,
+    Connection,
+    Server,
+    accept,
+    deposit,
+    frame,
+    serving,
+    transaction,
+    wallet,
+)
+from .publisher import Publisher
 from .tls_records import DATA, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUEST, Keys, logged_secret
 
 PATIENCE_S = 20.0
+ROOT = Path(__file__).resolve().parents[1]
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 COINBASE = (
@@ -157,3 +177,92 @@ class Updating:
         message = KEY_UPDATE_REQUEST if requested else KEY_UPDATE
         self._connection.sock.sendall(self._keys.seal(HANDSHAKE, message))
         self._keys.update()
+
+
+# ---- a process of its own ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a World saw, in CLOCK_MONOTONIC ns: when each deposit was published, when each order
+    came and with which client id, when each Ping was sent and when its Pong came."""
+
+    published: list[int]
+    orders: list[tuple[int, str]]
+    pings: list[int]
+    pongs: list[int]
+
+
+class World:
+    """A node and a venue in a process of its own, which this one's GIL does not hold up."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        names = [str(path) for path in (files.ca_file, files.certificate_file, files.key_file)]
+        code = f"import sys; sys.path.append({str(ROOT)!r}); from tests.hot import play; play()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, *names],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        said = self.answer()
+        self.endpoint: str = said["endpoint"]
+        self.address = VenueAddress(
+            "127.0.0.1", "localhost", said["port"], "/", files.ca_file, 5_000_000_000
+        )
+
+    def answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def begin(self, first: int, count: int, every_ms: int, after_ms: int) -> None:
+        """So many deposits, numbered from `first` on, each with a Ping, in a while."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{first} {count} {every_ms} {after_ms}\n")
+        self._process.stdin.flush()
+
+    def traffic(self) -> Traffic:
+        return Traffic(**self.answer())
+
+    def stop(self) -> None:
+        self._process.communicate(timeout=PATIENCE_S)
+
+
+def play() -> None:
+    """The process of a World."""
+    ca_file, certificate_file, key_file = map(Path, sys.argv[1:])
+    node = Publisher()
+    with serving(CertificateFiles(ca_file, certificate_file, key_file)) as server:
+        print(json.dumps({"endpoint": node.endpoint, "port": server.port}), flush=True)
+        peer = server.connection()
+        node.wait_subscriber()
+        for line in sys.stdin:
+            first, count, every_ms, after_ms = map(int, line.split())
+            time.sleep(after_ms / 1000)
+            print(json.dumps(_trade(node, peer, range(first, first + count), every_ms)), flush=True)
+    node.close()
+
+
+def _trade(node: Publisher, peer: Connection, numbers: range, every_ms: int) -> dict[str, Any]:
+    published, orders, pings, pongs = [], [], [], []
+
+    def listen() -> None:
+        while len(orders) < len(numbers) or len(pongs) < len(numbers):
+            opcode, payload = peer.frame()
+            now = time.monotonic_ns()
+            if opcode == TEXT:
+                orders.append((now, order_in(payload)["newClientOrderId"]))
+            elif opcode == PONG:
+                pongs.append(now)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    for number in numbers:
+        published.append(time.monotonic_ns())
+        node.send(deposit("kraken", number), number)
+        time.sleep(every_ms / 2000)
+        pings.append(time.monotonic_ns())
+        peer.send(frame(FIN | PING, b"%d" % number))
+        time.sleep(every_ms / 2000)
+    listener.join(PATIENCE_S)
+    return {"published": published, "orders": orders, "pings": pings, "pongs": pongs}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -18,7 +20,7 @@ from engine.feed.native import resolve_endpoint
 from engine.records import Closed, Command, FeedNote, Fired, Opened, Signal, Stats
 from engine.sim.authority import CertificateFiles
 
-from .hot import Hot, OldServer, order_in, running
+from .hot import Hot, OldServer, World, order_in, running
 from .peers import (
     FIN,
     PING,
@@ -232,6 +234,74 @@ def test_transactions_of_another_thread_all_arrive_in_order(hot: Hot) -> None:
     hot.until(lambda: len(hot.all(Signal)) >= len(raws))
     feeder.join()
     assert [signal.txid for signal in hot.all(Signal)] == [txid_of(raw) for raw in raws]
+
+
+# ---- the interpreter that stands still -----------------------------------------------------------
+
+ORDERS = 60
+EVERY_MS = 10
+
+
+def hold_the_gil(seconds: float) -> None:
+    """No other thread of this process gets to run Python meanwhile: PyDLL keeps the GIL."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+def p99(values: list[int]) -> int:
+    return sorted(values)[len(values) * 99 // 100]
+
+
+@pytest.mark.parametrize("spin", [True, False])
+def test_a_python_that_stands_still_is_not_noticed(
+    files: CertificateFiles, each_transport: str, spin: bool
+) -> None:
+    """Node and venue are in another process. Here every thread but the hot one waits for a call
+    that keeps the GIL for longer than all the trading takes."""
+    world = World(files)
+    engine = engine_for(replace(LIVE, spin=spin), SELL)
+    engine.add_feed(resolve_endpoint(world.endpoint, False))
+    ticks: list[int] = []
+    with running(engine) as hot, ticking(ticks):
+        engine.command_connect(world.address)
+        engine.command_listen()
+        hot.until(lambda: hot.all(Opened) and hot.all(FeedNote))
+        engine.command_hold(False)
+        world.begin(0, ORDERS, EVERY_MS, 100)
+        free = world.traffic()
+        hot.until(lambda: len(hot.all(Fired)) == ORDERS)
+        world.begin(ORDERS, ORDERS, EVERY_MS, 300)
+        began = time.monotonic_ns()
+        hold_the_gil(1.3)
+        ended = time.monotonic_ns()
+        held = world.traffic()
+        assert not [tick for tick in ticks if 10**8 < tick - began < 12 * 10**8], "the GIL was held"
+        assert began < held.published[0] < held.published[-1] < ended - 10**8
+        assert max(t for t, _ in held.orders) < ended, "no order waited for Python"
+        assert max(held.pongs) < ended
+        hot.until(lambda: len(hot.all(Fired)) == 2 * ORDERS)
+        fired = hot.all(Fired)
+        assert [f.client_id for f in fired] == [i for _, i in free.orders + held.orders]
+        assert len(hot.all(Signal)) == 2 * ORDERS
+        hot.until(lambda: hot.all(Stats)[-1].counters["pings_answered"] == 2 * ORDERS)
+        to_send = [f.stage_ns["rawtx_to_send"] for f in fired]
+        assert p99(to_send[ORDERS:]) < 10 * p99(to_send[:ORDERS]) + 2_000_000
+    world.stop()
+
+
+@contextmanager
+def ticking(ticks: list[int]) -> Iterator[None]:
+    """A Python thread that writes down when it runs."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(0.005):
+            ticks.append(time.monotonic_ns())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
 
 
 # ---- where it runs, and how much -----------------------------------------------------------------
