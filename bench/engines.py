@@ -26,24 +26,32 @@ def order_bytes(api_key: str) -> int:
     return len(body) + FRAME_BYTES + RECORD_BYTES
 
 
-def connected_engine(exchange: Mapping[str, Any], options: EngineOptions = LIVE) -> Engine:
-    """An engine that sells at every deposit of DEPOSIT_SAT; `exchange` says where (ws_url, ca_file)
-    and in whose name (api_key, api_secret)."""
+def engine_for(account: Mapping[str, Any], options: EngineOptions = LIVE) -> Engine:
+    """An engine that sells at every deposit of DEPOSIT_SAT in the name of api_key, api_secret."""
     engine = Engine(Book(default_entries()), options)
-    engine.set_key(exchange["api_secret"])
-    template = binance.order_template(ORDER, exchange["api_key"], RECV_WINDOW_MS)
+    engine.set_key(account["api_secret"])
+    template = binance.order_template(ORDER, account["api_key"], RECV_WINDOW_MS)
     engine.add_rule(Rule(("deposit",), None, DEPOSIT_SAT, None, engine.add_order(template)))
+    return engine
+
+
+def address_of(exchange: Mapping[str, Any]) -> VenueAddress:
+    """Of what `exchange` says: ws_url, ca_file."""
     url = urlsplit(exchange["ws_url"])
     assert url.hostname is not None
     assert url.port is not None
-    engine.connect(
-        VenueAddress(
-            ip=url.hostname,
-            host=url.hostname,
-            port=url.port,
-            path=url.path,
-            ca_file=Path(exchange["ca_file"]),
-            timeout_ns=5_000_000_000,
-        )
+    return VenueAddress(
+        ip=url.hostname,
+        host=url.hostname,
+        port=url.port,
+        path=url.path,
+        ca_file=Path(exchange["ca_file"]),
+        timeout_ns=5_000_000_000,
     )
+
+
+def connected_engine(exchange: Mapping[str, Any], options: EngineOptions = LIVE) -> Engine:
+    """For single steps by this thread."""
+    engine = engine_for(exchange, options)
+    engine.connect(address_of(exchange))
     return engine

@@ -1,10 +1,11 @@
 """From a node's publication to the order: who trades on the same feed at the same exchange.
 
-Contenders take turns, each a fresh process every time, alone on one core with all it does (only
-the engine's pyzmq feed has libzmq's thread on the others, where `harpoon run` has it). Node and
-exchange are on the other cores. The node stamps each message before its send(2) and keeps its pace
-whoever is late; the kernel stamps the order as it comes out of the loopback device, before Python
-is asked. Every deposit must become one order whose signature is right."""
+Contenders take turns, each a fresh process every time, alone on one core with all it does (only the
+engine has there nothing but its own thread, and Python's and libzmq's on the others, as in
+`harpoon run`). Node and exchange are on the other cores. The node stamps each message before its
+send(2) and keeps its pace whoever is late; the kernel stamps the order as it comes out of the
+loopback device, before Python is asked. Every deposit must become one order whose signature is
+right."""
 
 from __future__ import annotations
 
@@ -47,14 +48,24 @@ class Contender:
     module: str
     words: tuple[str, ...] = ()
     spin: bool = True
+    feed_spins: bool = False  # pyzmq's thread
+    transport: str = "io_uring"
     pinned: bool = False  # the whole process, from outside
     target: float | None = None
     target_p99: float | None = None
 
 
-# With the native feed it is OURS and PARKED, and the pyzmq feed one of the others, target 1 / 2.
-OURS = Contender("pyzmq feed", "hot_engine", ("pyzmq",))
-PARKED = replace(OURS, name=f"{OURS.name}, park", spin=False)
+OURS = Contender("native feed, spin, io_uring", "hot_engine", ("native",))
+NATIVE = (
+    replace(OURS, name="native feed, spin, syscall", transport="syscall"),
+    replace(OURS, name="native feed, park, io_uring", spin=False),
+    replace(OURS, name="native feed, park, syscall", spin=False, transport="syscall"),
+)
+PYZMQ = (
+    Contender("pyzmq feed, spin", "hot_engine", ("pyzmq",), target=1 / 2),
+    Contender("pyzmq feed, spin, its thread too", "hot_engine", ("pyzmq",), feed_spins=True),
+    Contender("pyzmq feed, park", "hot_engine", ("pyzmq",), spin=False),
+)
 RELAY = Contender("C recv + send", "hot_relay", (DIRECT,))
 RING_RELAYS = tuple(
     Contender(f"C recv + send, {way}", "hot_relay", (way,))
@@ -62,7 +73,8 @@ RING_RELAYS = tuple(
 )
 CONTENDERS = (
     OURS,
-    PARKED,
+    *NATIVE,
+    *PYZMQ,
     RELAY,
     *RING_RELAYS,
     *(
@@ -143,7 +155,7 @@ def _readable_rows(taken: Rounds) -> list[Row]:
     }
     engines = {
         c: medians([quantiles([ns - readable_ns for ns in r.sent_ns]) for r in taken[c]])
-        for c in (OURS, PARKED)
+        for c in (OURS, *NATIVE)
     }
     return [
         Row(
@@ -195,19 +207,26 @@ class Arena:
                 _less(report["sent_ns"][WARM_UP:], since),
                 [],
             )
-        orders = _by_number(messages, dict(self._orders(contender, len(numbers))))
-        sent = _by_number(messages, report.get("sent_ns", {}))
-        counted = set(numbers[WARM_UP:])
-        return Latencies(
-            [],
-            [ns - published_ns[number] for number, ns in sent.items() if number in counted],
-            [ns - published_ns[number] for number, ns in orders.items() if number in counted],
-        )
+        txids = report.get("txids", {})
+
+        def since_published(by_client_id: Mapping[str, int]) -> list[int]:
+            """Without the warm-up's."""
+            answered = {messages.number(txids.get(c, c)): ns for c, ns in by_client_id.items()}
+            return [answered[n] - published_ns[n] for n in numbers[WARM_UP:] if n in answered]
+
+        orders = dict(self._orders(contender, len(numbers)))
+        return Latencies([], since_published(report.get("sent_ns", {})), since_published(orders))
 
     @contextmanager
     def compete(self, contender: Contender, settings: Mapping[str, object]) -> Iterator[Child]:
         """The contender, subscribed and ready."""
-        given = {**self._settings, "spin": contender.spin, **settings}
+        given = {
+            **self._settings,
+            "spin": contender.spin,
+            "feed_spins": contender.feed_spins,
+            "transport": contender.transport,
+            **settings,
+        }
         cpus = {given["cpu"]} if contender.pinned else set()
         with Child(contender.module, *contender.words, json.dumps(given), cpus=cpus) as child:
             code = lib.hp_publisher_accept(self._publisher, HANDSHAKE_NS)
@@ -223,7 +242,8 @@ class Arena:
 
     def end_of_session(self) -> dict[str, Any]:
         """What the exchange tells of a contender that has left."""
-        return self._peer.hear(LATE_S)
+        session: dict[str, Any] = self._peer.hear(LATE_S)
+        return session
 
     def _orders(self, contender: Contender, due: int) -> list[tuple[str, int]]:
         """Client ids and kernel timestamps of the session that has just ended."""
@@ -239,11 +259,6 @@ class Arena:
 
 def _less(times_ns: list[int], since_ns: list[int]) -> list[int]:
     return [ns - since for ns, since in zip(times_ns, since_ns, strict=True)]
-
-
-def _by_number(messages: Messages, by_client_id: Mapping[str, int]) -> dict[int, int]:
-    """By the number of the message that was answered."""
-    return {messages.number(client_id): ns for client_id, ns in by_client_id.items()}
 
 
 def require(code: int, what: str) -> None:

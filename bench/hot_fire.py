@@ -1,40 +1,53 @@
-"""From the trigger to send returned, for each way of sealing an order, beside a bare send(2)."""
+"""From the trigger to send returned, for orders sealed before it and for orders made at it, beside
+a bare send(2)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 
-from engine.core import EngineOptions
 from harpoon_bench.engines import LIVE, connected_engine
 from harpoon_bench.send import PAUSES, Samples, measure, peer
 from harpoon_bench.table import Row, medians, quantiles
 
-AHEAD, AT_TRIGGER = "sealed ahead", "sealed at the trigger"
-# AHEAD belongs here as soon as the engine can, then AT_TRIGGER is that switched off.
-SEALINGS: Mapping[str, EngineOptions] = {AT_TRIGGER: LIVE}
 STAGE = "fire_total"
-TARGETS = {AHEAD: (1.10, 1.3), AT_TRIGGER: (None, None)}  # times a bare send, p50 and p99
-ABOVE_AHEAD_NS = 2_500  # what sealing at the trigger may cost more
+ARMED_TARGETS = (1.10, 1.3)  # times a bare send, p50 and p99
+ABOVE_ARMED_NS = 2_500  # what sealing at the trigger may cost more
 
-Quantiles = Mapping[str, int]
+
+@dataclass(frozen=True)
+class Way:
+    ahead: bool
+    transport: str
+
+    def __str__(self) -> str:
+        return f"sealed {'ahead' if self.ahead else 'at the trigger'}, {self.transport}"
+
+
+AHEAD, AT_TRIGGER = Way(True, "io_uring"), Way(False, "io_uring")
+SYSCALL = replace(AHEAD, transport="syscall")
+WAYS = (AHEAD, AT_TRIGGER, SYSCALL)
+
+Taken = Mapping[tuple[str, Way], list[Samples]]
 
 
 def rows(rounds: int, sends: int) -> list[Row]:
     before = os.sched_getaffinity(0)
     *others, cpu = sorted(before)
-    taken: dict[tuple[str, str], list[Samples]] = {which: [] for which in product(PAUSES, SEALINGS)}
+    taken: dict[tuple[str, Way], list[Samples]] = {which: [] for which in product(PAUSES, WAYS)}
     with peer(others) as child:
         there = child.hear()
         os.sched_setaffinity(0, {cpu})
         try:
-            engines = {name: connected_engine(there, opts) for name, opts in SEALINGS.items()}
+            engines = {
+                way: connected_engine(there, replace(LIVE, transport=way.transport)) for way in WAYS
+            }
             for _ in range(rounds):
-                for (pause, sealing), samples in taken.items():
-                    samples.append(
-                        measure(engines[sealing], there["sink_port"], sends, PAUSES[pause])
-                    )
+                for (pause, way), samples in taken.items():
+                    sink_port, paused = there["sink_port"], PAUSES[pause]
+                    samples.append(measure(engines[way], sink_port, sends, paused, way.ahead))
             for engine in engines.values():
                 engine.close()
         finally:
@@ -42,23 +55,23 @@ def rows(rounds: int, sends: int) -> list[Row]:
     return [row for pause in PAUSES for row in _rows(pause, taken)]
 
 
-def _rows(pause: str, taken: Mapping[tuple[str, str], list[Samples]]) -> list[Row]:
+def _rows(pause: str, taken: Taken) -> list[Row]:
     ours = {
-        sealing: medians([quantiles(s.stages[STAGE]) for s in taken[pause, sealing]])
-        for sealing in SEALINGS
+        way: medians([quantiles(samples.stages[STAGE]) for samples in taken[pause, way]])
+        for way in WAYS
     }
     table = []
-    for sealing, took_ns in ours.items():
-        samples = taken[pause, sealing]
+    for way, took_ns in ours.items():
+        samples = taken[pause, way]
         bare = medians([quantiles(s.bare) for s in samples])
         what = f"send(2) of {samples[0].order_bytes} B"
-        table.append(Row(_name(pause, sealing), "ns", took_ns, what, bare, *TARGETS[sealing]))
-    if AHEAD in ours:
-        bound = {name: ns + ABOVE_AHEAD_NS for name, ns in ours[AHEAD].items()}
-        what = f"{AHEAD} + {ABOVE_AHEAD_NS:,} ns"
-        table.append(Row(_name(pause, AT_TRIGGER), "ns", ours[AT_TRIGGER], what, bound, 1.0))
+        targets = ARMED_TARGETS if way.ahead else (None, None)
+        table.append(Row(_name(pause, way), "ns", took_ns, what, bare, *targets))
+    bound = {name: ns + ABOVE_ARMED_NS for name, ns in ours[AHEAD].items()}
+    what = f"{AHEAD} + {ABOVE_ARMED_NS:,} ns"
+    table.append(Row(_name(pause, AT_TRIGGER), "ns", ours[AT_TRIGGER], what, bound, 1.0))
     return table
 
 
-def _name(pause: str, sealing: str) -> str:
-    return f"trigger to send returned, {pause}, {sealing}"
+def _name(pause: str, way: Way) -> str:
+    return f"trigger to send returned, {pause}, {way}"

@@ -35,8 +35,8 @@ def rows(rounds: int, total: int) -> list[Row]:
                 place.burst(messages, total)
                 report = child.hear()
             place.end_of_session()
-            if report["lost"]:
-                raise HarpoonError(f"{report['lost']} transactions of a burst were lost")
+            if lost := report["stats"]["transactions_lost"]:
+                raise HarpoonError(f"{lost} transactions of a burst were lost")
             through_socket.append(report["over_ns"] - start_ns)
     return [
         _row(f"{name} transactions from memory", memory, TIMES * len(messages), MEMORY_TARGET),
@@ -54,9 +54,11 @@ def _from_memory(messages: Messages) -> int:
     engine = Engine(Book(default_entries()))
     rawtx = address(ffi.addressof(lib, "hp_engine_rawtx"))
     raw = loop_ffi.from_buffer(messages.raw)
-    took_ns = [
-        loop.hp_loop_rawtx_ns(rawtx, address(engine._handle), raw, messages.at, len(messages))
-        for _ in range(TIMES)
-    ]
+    took_ns = []
+    for _ in range(TIMES):
+        took_ns.append(
+            loop.hp_loop_rawtx_ns(rawtx, address(engine._handle), raw, messages.at, len(messages))
+        )
+        engine.prepare()  # the journal, which has every signal
     assert min(took_ns) > 0, "every transaction is one"
     return sum(took_ns)

@@ -1,10 +1,10 @@
 """Trigger to send returned, against a bare send(2) of as many bytes.
 
 Both go over loopback TCP to one other process, on another core; they take turns, so that a noisy
-machine disturbs both alike. The order is built, signed, framed and sealed at the trigger. For the
-engine the whole path runs: a fresh deposit transaction each time, from its bytes to the exchange
-simulator, whose acknowledgement is awaited before the next. Before each send the thread has either
-polled (spinning: caches warm) or slept (parked), for half a millisecond."""
+machine disturbs both alike. The order waits sealed, or is made at the trigger. For the engine the
+whole path runs: a fresh deposit transaction each time, from its bytes to the exchange simulator,
+whose acknowledgement is awaited before the next. Before each send the engine is either polled
+(spinning: caches warm) or sleeps in its poll (parked), for half a millisecond."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from harpoon_bench.traffic import deposit
 
 WARM_UP = 200
 REPLY_S = 5.0
-PAUSE_S = 0.0005
+PAUSE_NS = 500_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,14 +63,13 @@ def peer(cpus: Sequence[int]) -> Child:
 
 
 def _spin(engine: Engine) -> None:
-    end = time.monotonic() + PAUSE_S
-    while time.monotonic() < end:
+    end_ns = time.monotonic_ns() + PAUSE_NS
+    while time.monotonic_ns() < end_ns:
         engine.poll()
 
 
 def _park(engine: Engine) -> None:
-    engine.poll()
-    time.sleep(PAUSE_S)
+    engine.poll(PAUSE_NS)
 
 
 PAUSES = {"spinning": _spin, "parked": _park}
@@ -92,28 +91,38 @@ class Samples:
         ]
 
 
-def measure(engine: Engine, sink_port: int, sends: int, pause: Callable[[Engine], None]) -> Samples:
-    """`sends` orders and as many bare sends, in turns, with a pause before each."""
+def measure(
+    engine: Engine,
+    sink_port: int,
+    sends: int,
+    pause: Callable[[Engine], None],
+    ahead: bool = True,
+) -> Samples:
+    """`sends` orders and as many bare sends, in turns, with a pause before each. Without `ahead`
+    the engine is held in the pauses, and so makes no order before its trigger."""
     samples = Samples()
     with socket.create_connection(("127.0.0.1", sink_port)) as sink:
         sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for number in range(WARM_UP + sends):
+            engine.hold(not ahead)
             pause(engine)
-            fired, samples.order_bytes = _fire(engine)
+            engine.hold(False)
+            fired, samples.order_bytes = _fire(engine, ahead)
             pause(engine)
             floor_ns = bare_send(sink, samples.order_bytes)
-            if number >= WARM_UP:
+            if number >= WARM_UP and fired.armed == ahead:  # a Pong may have come between
                 samples.bare.append(floor_ns)
                 for stage, stage_ns in fired.stage_ns.items():
                     samples.stages.setdefault(stage, []).append(stage_ns)
     return samples
 
 
-def _fire(engine: Engine) -> tuple[Fired, int]:
+def _fire(engine: Engine, ahead: bool) -> tuple[Fired, int]:
     """One deposit through the engine; its order, once the exchange has answered, and its size."""
     raw = deposit()
     before = engine.stats()["bytes_sent"]
     engine.rawtx(raw, time.monotonic_ns())
+    engine.hold(not ahead)
     sent_bytes = engine.stats()["bytes_sent"] - before
     fired: Fired | None = None
     deadline = time.monotonic() + REPLY_S

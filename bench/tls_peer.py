@@ -23,7 +23,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from engine.processes import at_stdin_eof
-from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
+from engine.sim.binance import SYMBOLS, Connection, LedgerEntry, Venue
 from harpoon_bench.children import as_child, say
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; also the type of the control message
@@ -150,7 +150,11 @@ class Peer:
 
     def __init__(self, api_key: str, api_secret: str) -> None:
         self._accepted: list[str] = []
-        self._venue = Venue(api_key, api_secret, dict.fromkeys(SYMBOLS, Decimal(60000)), self._on)
+        self._venue = Venue(
+            keys={api_key: api_secret},
+            last_price=dict.fromkeys(SYMBOLS, Decimal(60000)),
+            record=self._on,
+        )
 
     def _on(self, entry: LedgerEntry) -> None:
         self._accepted.append(entry.client_id)
@@ -161,17 +165,20 @@ class Peer:
         self._venue.rejections.clear()
         with suppress(EOFError, OSError):
             session.open()
+            connection = self._venue.connect(time.time_ns(), show_limits=False)
             while True:
                 self._accepted.clear()
                 for opcode, payload in session.frames():
-                    self._answer(session, opcode, payload)
+                    self._answer(session, connection, opcode, payload)
                 orders += [(client_id, None) for client_id in self._accepted[:-1]]
                 orders += [(client_id, session.received_ns) for client_id in self._accepted[-1:]]
         return orders
 
-    def _answer(self, session: Session, opcode: int, payload: bytes) -> None:
+    def _answer(
+        self, session: Session, connection: Connection, opcode: int, payload: bytes
+    ) -> None:
         if opcode == TEXT:
-            reply = self._venue.answer(payload.decode(), time.time_ns(), show_limits=False)
+            reply = self._venue.answer(payload.decode(), time.time_ns(), connection)
             session.say(TEXT, reply.encode())
         elif opcode == PING:
             session.say(PONG, payload)

@@ -78,9 +78,10 @@ class Messages:
         """Their numbers."""
         return range(self.every - 1, len(self), self.every)
 
-    def number(self, client_id: str) -> int:
-        """Of the message that this order answers: rivals name it, the engine names the txid."""
-        return int(client_id[1:]) if client_id[0] == "w" else self._by_txid[client_id[2:32]]
+    def number(self, answered: str) -> int:
+        """Of the message that an order answers: by its deposit's txid, or as a rival's client id
+        has it, w5."""
+        return int(answered[1:]) if answered[0] == "w" else self._by_txid[answered]
 
     @cached_property
     def raw(self) -> bytes:
@@ -93,5 +94,4 @@ class Messages:
 
     @cached_property
     def _by_txid(self) -> dict[str, int]:
-        """By the 30 digits of it that the engine's client order ids have."""
-        return {decode(self.transactions[number]).txid[:30]: number for number in self.deposits}
+        return {decode(self.transactions[number]).txid: number for number in self.deposits}
