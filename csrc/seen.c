@@ -4,9 +4,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define WAYS 8u
 #define ENTRIES_MAX (1u << 24)
+#define HUGE_PAGE ((size_t)1 << 21)
 
 typedef struct entry {
     uint64_t hash; /* 0: free */
@@ -32,12 +34,15 @@ hp_seen *hp_seen_new(uint32_t entries, hp_siphash_key key)
     hp_seen *seen = calloc(1, sizeof *seen);
     if (!seen)
         return NULL;
-    seen->buckets = calloc(buckets, sizeof *seen->buckets);
+    size_t bytes = buckets * sizeof *seen->buckets;
+    seen->buckets = aligned_alloc(bytes < HUGE_PAGE ? sizeof *seen->buckets : HUGE_PAGE, bytes);
     seen->oldest = calloc(buckets, 1);
     if (!seen->buckets || !seen->oldest) {
         hp_seen_free(seen);
         return NULL;
     }
+    madvise(seen->buckets, bytes, MADV_HUGEPAGE);
+    memset(seen->buckets, 0, bytes);
     seen->key = key;
     seen->mask = buckets - 1;
     return seen;
