@@ -1,0 +1,327 @@
+"""What the journal is for: no order without its intent, and none twice, whatever ends the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+from engine.address import address_of
+from engine.core import Engine, EngineOptions, Rule
+from engine.journal import Damage, Journal, Reader, fired_outpoints
+from engine.journal_verify import segments
+from engine.records import Fired, Intent
+from engine.sim.authority import CertificateFiles
+from engine.venues.binance import order_template
+
+from . import peers
+from .hot import running
+from .peers import (
+    API_KEY,
+    BTC,
+    SECRET,
+    SELL,
+    Server,
+    book_of,
+    deposit,
+    transaction,
+    txid_of,
+    wallet,
+)
+from .publisher import PATIENCE_S, Publisher, eventually
+
+CONFIG = """
+[engine]
+mode = "live"
+transport = "{transport}"
+sweep_inputs_min = 1000
+[feed]
+endpoint = "{endpoint}"
+[venue]
+url = "{url}"
+ca_file = "{ca_file}"
+[risk]
+max_orders = 1000000
+cooldown_s = 0
+[journal]
+folder = "journal"
+segment_mb = 4
+[book]
+files = ["book.csv"]
+[[rule]]
+name = "whale"
+min_btc = "1"
+side = "SELL"
+symbol = "BTCUSDT"
+type = "MARKET"
+quantity = "0.001"
+"""
+
+
+class Venue:
+    """Answers `time`, takes every order, and keeps their client ids."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        self.orders: list[str] = []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files.certificate_file, files.key_file)
+        self._server = serve(self._converse, "127.0.0.1", 0, ssl=context)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.url = f"wss://127.0.0.1:{self._server.socket.getsockname()[1]}/ws"
+        self.ca_file = files.ca_file
+        self.sessions = 0
+
+    def _converse(self, connection: ServerConnection) -> None:
+        self.sessions += 1
+        try:
+            for message in connection:
+                request = json.loads(message)
+                result = {}
+                if request["method"] == "time":
+                    result = {"serverTime": int(time.time() * 1000)}
+                else:
+                    self.orders.append(request["id"])
+                reply = {"id": request["id"], "status": 200, "result": result}
+                connection.send(json.dumps(reply))
+        except ConnectionClosed:
+            pass
+        finally:
+            self.sessions -= 1
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+
+
+@pytest.fixture
+def venue(files: CertificateFiles) -> Iterator[Venue]:
+    venue = Venue(files)
+    yield venue
+    venue.stop()
+
+
+@pytest.fixture
+def node() -> Iterator[Publisher]:
+    publisher = Publisher()
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture(params=["io_uring", "syscall"])
+def config(request: pytest.FixtureRequest, tmp_path: Path, venue: Venue, node: Publisher) -> Path:
+    book = f"address,exchange\n{address_of(wallet('kraken'))},kraken\n"
+    (tmp_path / "book.csv").write_text(book)
+    file = tmp_path / "harpoon.toml"
+    file.write_text(
+        CONFIG.format(
+            transport=request.param, endpoint=node.endpoint, url=venue.url, ca_file=venue.ca_file
+        )
+    )
+    return file
+
+
+def start(config: Path, **options: object) -> subprocess.Popen[str]:
+    """`harpoon run`, live."""
+    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        [
+            *(sys.executable, "-P", "-m", "engine.cli", "run", "--live", "--json-lines"),
+            *("--config", str(config)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HARPOON_API_KEY": "k" * 64, "HARPOON_API_SECRET": "s" * 64},
+        **options,
+    )
+
+
+@contextmanager
+def run(config: Path, node: Publisher) -> Iterator[subprocess.Popen[str]]:
+    """One that listens to the node, until it is killed or the test has done with it."""
+    process = start(config)
+    assert process.stdout is not None
+    try:
+        node.wait_subscriber()
+        assert json.loads(process.stdout.readline())["record"] == "ready", process.stderr
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+        assert node.socket.poll(PATIENCE_S * 1000)  # XPUB tells that it is gone
+        node.socket.recv()
+
+
+def engine_with(journal: Journal, live: bool) -> Engine:
+    """It sells on any deposit."""
+    options = EngineOptions(live=live, max_orders=1000, transport=peers.TRANSPORT)
+    engine = Engine(book_of("kraken"), options, journal)
+    engine.set_key(SECRET)
+    order = engine.add_order(order_template(SELL, API_KEY, 5000))
+    engine.add_rule(Rule(("deposit",), None, 1, None, order))
+    return engine
+
+
+def replacement(nonce: int) -> bytes:
+    """Spends what deposit() of that number spends, and pays more."""
+    return transaction({wallet("kraken"): 6 * BTC}, nonce)
+
+
+def intents(folder: Path) -> list[Intent]:
+    records = list(Reader(folder))
+    assert not [item for item in records if isinstance(item, Damage)]
+    return [record.body for record in records if isinstance(record.body, Intent)]
+
+
+# ---- a process that is killed --------------------------------------------------------------------
+
+
+def test_kill_9_loses_no_order_and_repeats_none(
+    config: Path, venue: Venue, node: Publisher
+) -> None:
+    """Runs are killed at any moment of a stream of deposits. Each later one hears all of the
+    earlier deposits again, or what replaces them, between new ones."""
+    chance = random.Random(4)
+    journal = config.parent / "journal"
+    numbering, published = 0, 0
+    for _ in range(4):
+        with run(config, node) as process:
+            before, deadline = len(venue.orders), time.monotonic() + 10
+            kill_after = before + chance.randint(1, 60)
+            old = list(range(published))
+            while len(venue.orders) < kill_after and time.monotonic() < deadline:
+                if old and chance.random() < 0.5:
+                    nonce = old.pop()
+                    raw = replacement(nonce) if chance.random() < 0.5 else deposit("kraken", nonce)
+                else:
+                    raw = deposit("kraken", published)
+                    published += 1
+                node.send(raw, numbering)
+                numbering += 1
+                time.sleep(0.001)
+            assert len(venue.orders) >= kill_after, "it fires on what is new"
+            for _ in range(30):  # so that it is killed in the middle of something
+                node.send(deposit("kraken", published), numbering)
+                published, numbering = published + 1, numbering + 1
+            time.sleep(chance.random() * 0.003)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        eventually(lambda: venue.sessions == 0)
+        assert all(not segment.losses for segment in segments(journal))
+    written = intents(journal)
+    assert set(venue.orders) <= {intent.client_id for intent in written}
+    assert len(set(venue.orders)) == len(venue.orders)
+    spent = [outpoint for intent in written for outpoint in intent.outpoints]
+    assert len(spent) == len(set(spent)), "an outpoint has one order, over all runs"
+    assert len(list(journal.glob("*.hpj"))) >= 4
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restarted_run_knows_what_was_fired(
+    config: Path, venue: Venue, node: Publisher, how: int
+) -> None:
+    many = transaction({wallet("kraken"): 5 * BTC}, 7, n_in=40)  # more than its intent lists
+    with run(config, node) as process:
+        node.send(deposit("kraken", 1), 0)
+        node.send(many, 1)
+        eventually(lambda: len(venue.orders) == 2)
+        journal = config.parent / "journal"
+        eventually(lambda: sum(isinstance(r.body, Fired) for r in Reader(journal)) == 2)
+        time.sleep(0.05)  # what comes behind the orders is written
+        process.send_signal(how)
+        process.communicate()
+    last_alone = many[:5] + many[5 + 39 * 41 :]  # spends the last of its outpoints only
+    last_alone = last_alone[:4] + b"\x01" + last_alone[5:]
+    with run(config, node):
+        again = [deposit("kraken", 1), replacement(1), many, last_alone]
+        for number, raw in enumerate([*again, deposit("kraken", 2)]):
+            node.send(raw, 2 + number)
+        eventually(lambda: len(venue.orders) == 3)
+        time.sleep(0.1)
+    assert len(venue.orders) == 3
+    fired = [intent.txid for intent in intents(journal)]
+    assert fired == [txid_of(raw) for raw in (deposit("kraken", 1), many, deposit("kraken", 2))]
+
+
+def test_a_dry_run_is_not_remembered(server: Server, tmp_path: Path) -> None:
+    """It has sent nothing: the live run that follows may."""
+    found = []
+    for live in (False, True):
+        with Journal(tmp_path / "journal", 4 << 20) as journal:
+            engine = engine_with(journal, live)
+            engine.connect(server.address())
+            engine.rawtx(deposit("kraken", live), 0)
+            found.append([outpoint[:2] for outpoint in fired_outpoints(journal.folder, 0)])
+            del engine
+    assert found == [[], [hashlib.sha256(b"1").digest()[:2]]]
+
+
+# ---- one journal, one run ------------------------------------------------------------------------
+
+
+def test_a_second_run_on_the_same_journal_is_refused(
+    config: Path, venue: Venue, node: Publisher
+) -> None:
+    with run(config, node) as first:
+        second = start(config)
+        _, errors = second.communicate(timeout=15)
+        assert second.returncode == 1
+        assert errors.count("\n") == 1
+        assert f"is written by process {first.pid}: end that first" in errors
+        node.send(deposit("kraken", 1), 0)
+        eventually(lambda: len(venue.orders) == 1)
+
+
+def test_no_room_for_the_journal(config: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    process = start(config, preexec_fn=limit)
+    _, errors = process.communicate(timeout=15)
+    assert process.returncode == 1
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"harpoon: the journal {config.parent / 'journal'} cannot grow")
+    assert "ulimit -f" in errors
+
+
+def test_a_file_where_the_journal_should_be(config: Path) -> None:
+    (config.parent / "journal").write_text("mine")
+    process = start(config)
+    _, errors = process.communicate(timeout=15)
+    assert process.returncode == 1
+    assert errors.count("\n") == 1
+    assert "is a file: name a folder" in errors
+
+
+# ---- intents -------------------------------------------------------------------------------------
+
+
+def test_the_intent_is_written_before_the_order_is_anywhere(
+    server: Server, each_transport: str, tmp_path: Path
+) -> None:
+    """Another reader finds it as soon as the venue has the order."""
+    with Journal(tmp_path / "journal") as journal, running(engine_with(journal, True)) as hot:
+        peer = hot.connect(server)
+        for nonce in range(100):
+            assert hot.engine.offer_rawtx(deposit("kraken", nonce), time.monotonic_ns())
+            _, message = peer.frame()
+            written = intents(journal.folder)
+            assert len(written) == nonce + 1
+            assert written[-1].client_id.encode() in message
+            assert written[-1].txid == txid_of(deposit("kraken", nonce))
+            assert written[-1].live
