@@ -150,6 +150,19 @@ int counted_rawtx(rawtx_function rawtx, void *engine, const uint8_t *raw, size_t
     return rc;
 }
 
+typedef int (*poll_function)(void *engine, int64_t timeout_ns);
+
+/* The same of one turn of the loop. */
+int counted_poll(poll_function poll, void *engine, uint64_t called[FUNCTIONS])
+{
+    memset(counts, 0, sizeof counts);
+    counting = 1;
+    int rc = poll(engine, 0);
+    counting = 0;
+    memcpy(called, counts, sizeof counts);
+    return rc;
+}
+
 /* In the place of the engine's: allocates, frees and locks, once each. */
 int counted_control(void *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns)
 {
