@@ -23,7 +23,8 @@ static int config_is_sane(const hp_engine_config *c)
            c->message_bytes_max >= MESSAGE_BYTES_LEAST &&
            c->message_bytes_max <= HP_RECORD_BYTES_MAX && c->cooldown_ns <= INT64_MAX &&
            c->send_timeout_ns > 0 && c->send_timeout_ns <= INT64_MAX / 2 && c->rearm_ns > 0 &&
-           c->rearm_ns <= HP_REARM_NS_MAX && c->cpu >= -1 && c->cpu < CPU_SETSIZE;
+           c->rearm_ns <= HP_REARM_NS_MAX && c->cpu >= -1 && c->cpu < CPU_SETSIZE &&
+           c->transport <= HP_TRANSPORT_SYSCALL;
 }
 
 static int fill(hp_engine *e)
@@ -148,7 +149,6 @@ int hp_engine_add_feed(hp_engine *e, const hp_feed_address *address)
     e->feeds[e->n_feeds] = hp_feed_new(&e->io, (int)e->n_feeds, address, &door, seed);
     if (!e->feeds[e->n_feeds])
         return -HP_ECONFIG;
-    e->sources[e->n_feeds].has_sequence = address->sequence;
     return (int)e->n_feeds++;
 }
 
@@ -173,12 +173,17 @@ int hp_engine_set_clock_offset(hp_engine *e, int64_t offset_ms)
 
 /* ---- commands: the controlling thread -------------------------------------------------------- */
 
-int hp_engine_command(hp_engine *e, int command, int64_t number, const uint8_t *bytes, size_t len)
+static int post(hp_engine *e, int command, int64_t number, const uint8_t *bytes, size_t len)
 {
     int rc = hp_inbox_put(e->commands, (uint32_t)command, number, bytes, len);
     if (rc == 0)
         hp_io_wake(&e->io);
     return rc;
+}
+
+int hp_engine_command(hp_engine *e, int command, int64_t number, const uint8_t *bytes, size_t len)
+{
+    return command == HP_COMMAND_CONNECT ? -EINVAL : post(e, command, number, bytes, len);
 }
 
 /* The strings one behind the other, each with its NUL; port and time in the number. */
@@ -198,12 +203,12 @@ int hp_engine_command_connect(hp_engine *e, const hp_venue_address *venue)
     if (venue->timeout_ns > INT64_MAX >> 16)
         return -HP_ECONFIG;
     int64_t number = (int64_t)(venue->timeout_ns << 16 | venue->port);
-    return hp_engine_command(e, HP_COMMAND_CONNECT, number, (const uint8_t *)bytes, len);
+    return post(e, HP_COMMAND_CONNECT, number, (const uint8_t *)bytes, len);
 }
 
-int hp_engine_offer_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_ns)
+int hp_engine_offer_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_ns, int offer)
 {
-    int rc = hp_inbox_put(e->transactions, 0, t_rx_ns, raw, len);
+    int rc = hp_inbox_put(e->transactions, (uint32_t)offer, t_rx_ns, raw, len);
     if (rc == 0)
         hp_io_wake(&e->io);
     return rc;

@@ -18,14 +18,19 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define HP_DOOR HP_FEEDS_MAX /* the source of what comes through hp_engine_rawtx() */
+#define HP_DOOR HP_FEEDS_MAX /* the source of what comes from other threads and in steps */
 
 typedef struct hp_source { /* one publisher of transactions */
     int64_t last_rx_ns;
-    int64_t old_until_ns; /* a node that has just started publishes what it had kept */
-    uint8_t in_block;     /* what comes now may be a connected block's */
-    uint8_t has_sequence; /* it tells where a block ends */
+    int64_t old_until_ns;   /* a node that has just started publishes what it had kept */
+    int64_t block_until_ns; /* at the latest */
+    uint8_t in_block;       /* what comes now may be a connected block's */
+    uint8_t has_sequence;   /* it has told where a block ends */
 } hp_source;
+
+#define HP_BLOCK_NS INT64_C(10000000000) /* no block takes longer to publish */
+
+enum hp_told { HP_TOLD_CLOSED = 0, HP_TOLD_OPENING, HP_TOLD_OPEN };
 
 struct hp_engine {
     hp_engine_config config;
@@ -52,10 +57,12 @@ struct hp_engine {
     uint8_t claimed;
     uint8_t io_is_open;
     uint8_t held;
-    uint8_t connected; /* the session was open when we last looked */
+    int io_error; /* ends the loop */
+    uint8_t told; /* enum hp_told: what the journal knows of the session */
     uint8_t listening; /* the feeds are worked */
     uint8_t stopping;
     uint8_t kill_told;
+    int64_t awake_ns; /* since then we have not slept */
     int64_t next_rehearsal_ns;
     int64_t next_stats_ns;
     const char *reason;
@@ -83,10 +90,13 @@ int hp_engine_claim(hp_engine *e);
 int hp_engine_furnish(hp_engine *e);
 /* Where a feed's messages go. */
 hp_feed_door hp_engine_feed_door(hp_engine *e);
-/* Into the journal; what does not fit is counted. */
-void hp_engine_record(hp_engine *e, uint32_t kind, const void *first, size_t first_len,
+/* The publisher's numbering has a gap, or went back. */
+void hp_engine_distrust(hp_engine *e, int source, int restarted);
+/* Into the journal: 0; what does not fit is counted, -ENOSPC. */
+int hp_engine_record(hp_engine *e, uint32_t kind, const void *first, size_t first_len,
                       const void *second, size_t second_len);
-/* After anything that used the session: if that opened or ended it, say so once. */
+/* After anything that used the session: if that opened or ended it, say so once, and again as long
+ * as the journal has no room for it. */
 void hp_engine_notice(hp_engine *e);
 
 #endif

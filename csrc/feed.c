@@ -562,6 +562,13 @@ hp_feed *hp_feed_new(hp_io *io, int endpoint, const hp_feed_address *address,
     return f;
 }
 
+void hp_feed_leave(hp_feed *f)
+{
+    let_go(f);
+    f->state = WAITING;
+    f->due_ns = 0;
+}
+
 void hp_feed_free(hp_feed *f)
 {
     if (!f || let_go(f) < 0) /* rather a leak than a receive into memory that is somebody else's */

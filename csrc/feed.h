@@ -15,6 +15,9 @@ typedef struct hp_feed_door {
     /* `label`: 'A' a transaction entered the mempool, 'R' left it otherwise than by a block, 'C' a
      * block was connected, 'D' disconnected; `hash` in internal byte order. */
     void (*on_sequence)(void *context, int endpoint, uint8_t label, const uint8_t hash[32]);
+    /* The numbering of rawtx has a gap of `lost`, or went back: the node was restarted. Each one,
+     * before the message that showed it. */
+    void (*on_break)(void *context, int endpoint, uint32_t lost, int restarted);
     /* `kind` and `topic`: enum hp_feed_note_kind, hp_feed_topic; `count`: messages that were lost
      * or malformed, restarts; `sequence`: the number that showed a gap or restart; `words`: one
      * sentence. Of a flood of notes about messages the later ones come as a sum. */
@@ -33,6 +36,8 @@ hp_feed *hp_feed_new(hp_io *io, int endpoint, const hp_feed_address *address,
 int hp_feed_work(hp_feed *feed, int64_t now_ns);
 /* The hp_now_ns() time at which it must be worked at the latest, whatever `io` says. */
 int64_t hp_feed_next_ns(const hp_feed *feed);
+/* By the thread that owns `io`: the connection is ended, and made again with the next work. */
+void hp_feed_leave(hp_feed *feed);
 void hp_feed_free(hp_feed *feed);
 
 #endif

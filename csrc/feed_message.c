@@ -116,6 +116,9 @@ static void number(hp_messages *m, uint32_t sequence)
     n->known = 1;
     if (ahead == 0)
         return;
+    if (m->topic == HP_FEED_RAWTX)
+        m->door.on_break(m->door.context, m->endpoint, ahead <= INT32_MAX ? ahead : 0,
+                         ahead > INT32_MAX);
     if (ahead <= INT32_MAX)
         tell_gap(m, ahead, sequence);
     else

@@ -324,7 +324,8 @@ enum hp_verdict { /* what the risk gate said of a signal that a rule chose */
     HP_REFUSED_NOT_READY,  /* no open session with the venue */
     HP_REFUSED_MAX_ORDERS, /* risk.max_orders are out already */
     HP_REFUSED_COOLDOWN,   /* risk.cooldown_ns since this rule's last order are not over */
-    HP_REFUSED_IN_BLOCK,   /* published with a block: old news, unless it had signalled before */
+    HP_REFUSED_IN_BLOCK,   /* published with a block, behind a gap, or by a node that has just
+                              restarted: it may be old news */
     HP_REFUSED_JOURNAL,    /* the journal has no room for what must be in it before an order */
     HP_DRY_RUN,            /* everything was done but the send */
     HP_SEND_FAILED,        /* the send failed or was cut short: the outcome is unknown */
@@ -503,7 +504,7 @@ enum hp_record_kind { /* what the payload is */
     HP_RECORD_CLOSED = 7,   /* hp_closed_note, then the reason in words */
     HP_RECORD_FEED = 8,     /* hp_feed_note, then words */
     HP_RECORD_BLOCK = 9,    /* hp_block_note */
-    HP_RECORD_COMMAND = 10, /* hp_command_note, then words */
+    HP_RECORD_COMMAND = 10, /* hp_command_note: it was carried out */
     HP_RECORD_STATS = 11,   /* hp_stats */
     HP_RECORD_NOTICE = 12,  /* words */
     HP_RECORD_SPENT = 13,   /* txid, then the outpoints beyond those in the intent */
@@ -571,7 +572,7 @@ typedef struct hp_command_note {
 #define HP_SEGMENT_BYTES_MIN (4u << 20)
 #define HP_SEGMENT_BYTES (16u << 20)     /* the usual size */
 #define HP_SEGMENT_BYTES_MAX (1u << 30)
-#define HP_JOURNAL_RESERVE (256u << 10)
+#define HP_JOURNAL_RESERVE (1u << 20) /* what one transaction's orders and signals may take */
 
 /* An append-only log in a folder of memory-mapped segment files, NNNNNNNN.hpj: one writer, any
  * number of readers in other processes. It survives its writer's kill -9, not a loss of power: the
@@ -702,7 +703,7 @@ typedef struct hp_order_event {
 } hp_order_event;
 
 typedef struct hp_stats {
-    uint64_t transactions;  /* handed to hp_engine_rawtx */
+    uint64_t transactions;
     uint64_t malformed;
     uint64_t coinbases;
     uint64_t duplicates;    /* transactions that spend an outpoint which had signalled before */
@@ -770,8 +771,15 @@ int hp_engine_command(hp_engine *engine, int command, int64_t number, const uint
                       size_t len);
 /* Close what is open, then connect, TLS, upgrade: HP_RECORD_OPENED or HP_RECORD_CLOSED tells. */
 int hp_engine_command_connect(hp_engine *engine, const hp_venue_address *venue);
+enum hp_offer { /* where a transaction stands in its publisher's numbering */
+    HP_OFFER_NEXT = 0,
+    HP_OFFER_BEHIND_GAP,
+    HP_OFFER_RESTARTED, /* the numbering went back */
+};
+
 /* One thread, any, the feed's: a transaction that it had at t_rx_ns. 0, or -ENOSPC. */
-int hp_engine_offer_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
+int hp_engine_offer_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns,
+                          int offer);
 
 /* ---- the same in single steps, for one thread that owns the engine from the first of them on */
 

@@ -22,6 +22,12 @@ int hp_magazine_is_armed(const hp_magazine *m, const hp_session *session, uint32
            hp_session_is_armed(session, (int)i);
 }
 
+int hp_magazine_is_framed(const hp_magazine *m, uint32_t i, int64_t now_ns)
+{
+    const hp_shot *shot = &m->rounds[i].framed;
+    return shot->built_ns && now_ns - shot->built_ns < STALE_AFTER * m->rearm_ns;
+}
+
 void hp_magazine_build(hp_magazine *m, uint32_t i, int64_t now_ns)
 {
     hp_shot *shot = &m->rounds[i].framed;
@@ -95,7 +101,7 @@ static int needs_sealing(const hp_magazine *m, const hp_session *session, uint32
  * all of them together, so one tells of all. */
 static int is_complete(const hp_magazine *m, const hp_session *session, int64_t now_ns)
 {
-    return m->n == 0 || (now_ns < m->due_ns && hp_session_is_armed(session, 0));
+    return now_ns < m->due_ns && hp_session_is_armed(session, (int)m->last);
 }
 
 int hp_magazine_step(hp_magazine *m, hp_session *session, int64_t now_ns)
@@ -108,13 +114,15 @@ int hp_magazine_step(hp_magazine *m, hp_session *session, int64_t now_ns)
     for (uint32_t i = 0; i < m->n; i++)
         if (needs_sealing(m, session, i)) {
             m->due_ns = 0;
+            m->last = i;
             rc = hp_magazine_seal(m, session, i);
             return rc < 0 ? rc : 1;
         }
     m->due_ns = INT64_MAX;
     for (uint32_t i = 0; i < m->n; i++) {
-        int64_t due_ns = m->rounds[i].framed.built_ns + m->rearm_ns;
-        m->due_ns = due_ns < m->due_ns ? due_ns : m->due_ns;
+        int64_t built_ns = m->rounds[i].framed.built_ns;
+        if (built_ns && built_ns + m->rearm_ns < m->due_ns)
+            m->due_ns = built_ns + m->rearm_ns;
     }
     return 0;
 }

@@ -27,6 +27,7 @@ typedef struct hp_magazine {
     uint64_t last_number; /* this order's */
     int64_t clock_offset_ms;
     int64_t rearm_ns; /* a timestamp is renewed after so long */
+    uint32_t last; /* sealed, of all that are armed */
     int64_t due_ns;   /* when the first timestamp is; 0 while something is left to do */
 } hp_magazine;
 
@@ -38,7 +39,9 @@ int hp_magazine_step(hp_magazine *magazine, hp_session *session, int64_t now_ns)
 int hp_magazine_is_armed(const hp_magazine *magazine, const hp_session *session, uint32_t i,
                          int64_t now_ns);
 
-/* At the trigger, for a round that is not armed: its text; its signature; its frame. */
+/* Whether its frame is good, though nothing is sealed: another record has used the number. */
+int hp_magazine_is_framed(const hp_magazine *magazine, uint32_t i, int64_t now_ns);
+/* At the trigger, for a round that is not even framed: its text; its signature; its frame. */
 void hp_magazine_build(hp_magazine *magazine, uint32_t i, int64_t now_ns);
 int hp_magazine_frame(hp_magazine *magazine, hp_session *session, uint32_t i);
 /* Seal the frame ahead: 1, 0 when the session cannot, or an error. */

@@ -16,7 +16,11 @@ int hp_risk_check(hp_risk *risk, uint32_t rule, const hp_circumstances *now)
         return HP_REFUSED_COOLDOWN;
     if (now->in_block)
         return HP_REFUSED_IN_BLOCK;
-    risk->orders++;
-    risk->last_ns[rule] = now->now_ns;
     return HP_ALLOWED;
+}
+
+void hp_risk_count(hp_risk *risk, uint32_t rule, int64_t now_ns)
+{
+    risk->orders++;
+    risk->last_ns[rule] = now_ns;
 }

@@ -21,7 +21,9 @@ typedef struct hp_circumstances { /* of one order */
     int journal;  /* has room */
 } hp_circumstances;
 
-/* enum hp_verdict; HP_ALLOWED counts the order and starts the rule's cooldown. */
+/* enum hp_verdict. */
 int hp_risk_check(hp_risk *risk, uint32_t rule, const hp_circumstances *now);
+/* An order leaves, or would in dry-run: it counts, and the rule's cooldown begins. */
+void hp_risk_count(hp_risk *risk, uint32_t rule, int64_t now_ns);
 
 #endif

@@ -9,52 +9,66 @@
 #define REHEARSE_EVERY_NS INT64_C(1000000) /* how cold 1 ms makes a send: bench/BENCHMARKS.md */
 #define REHEARSE_PARKED_NS INT64_C(10000000)
 #define STATS_EVERY_NS INT64_C(1000000000)
-#define RESTART_NS INT64_C(60000000000)
+#define RESTART_NS INT64_C(600000000000) /* to load and publish a full mempool */
+#define POLL_NS_MOST INT64_C(3600000000000)
+#define LATE_NS INT64_C(10000000)
 #define TRANSACTIONS_PER_TURN 64 /* of another thread's feed */
 #define JOURNAL_KEPT (1u << 20) /* bytes not for the venue's messages */
 
 /* ---- the journal ----------------------------------------------------------------------------- */
 
-void hp_engine_record(hp_engine *e, uint32_t kind, const void *first, size_t first_len,
-                      const void *second, size_t second_len)
+int hp_engine_record(hp_engine *e, uint32_t kind, const void *first, size_t first_len,
+                     const void *second, size_t second_len)
 {
-    if (hp_journal_append(e->journal, kind, hp_now_ns(), first, first_len, second, second_len) < 0)
-        e->stats.records_lost++;
+    int rc = hp_journal_append(e->journal, kind, hp_now_ns(), first, first_len, second, second_len);
+    e->stats.records_lost += rc < 0;
+    return rc;
 }
 
-/* A venue that floods us may lose its own messages, not the news of our orders and the session. */
-static void on_text(void *context, const uint8_t *text, size_t len)
+/* Who talks much may lose his own words, not the news of our orders and the session. */
+static void record_stranger(hp_engine *e, uint32_t kind, const void *first, size_t first_len,
+                            const void *second, size_t second_len)
 {
-    hp_engine *e = context;
-    if (len + JOURNAL_KEPT > hp_journal_room(e->journal))
+    if (first_len + second_len + JOURNAL_KEPT > hp_journal_room(e->journal))
         e->stats.records_lost++;
     else
-        hp_engine_record(e, HP_RECORD_MESSAGE, text, len, NULL, 0);
+        hp_engine_record(e, kind, first, first_len, second, second_len);
 }
 
-static void record_words(hp_engine *e, uint32_t kind, const char *words)
+static void on_text(void *context, const uint8_t *text, size_t len)
 {
-    hp_engine_record(e, kind, words, strlen(words), NULL, 0);
+    record_stranger(context, HP_RECORD_MESSAGE, text, len, NULL, 0);
 }
 
-static void record_end(hp_engine *e, int was_open)
+static int record_words(hp_engine *e, uint32_t kind, const char *words)
 {
-    hp_closed_note note = {.error = hp_session_error(e->session), .was_open = was_open != 0};
+    return hp_engine_record(e, kind, words, strlen(words), NULL, 0);
+}
+
+static int record_end(hp_engine *e)
+{
+    hp_closed_note note = {
+        .error = hp_session_error(e->session),
+        .was_open = e->told == HP_TOLD_OPEN,
+    };
     e->reason = hp_session_reason(e->session);
-    hp_engine_record(e, HP_RECORD_CLOSED, &note, sizeof note, e->reason, strlen(e->reason));
+    return hp_engine_record(e, HP_RECORD_CLOSED, &note, sizeof note, e->reason,
+                            strlen(e->reason));
 }
 
 void hp_engine_notice(hp_engine *e)
 {
-    int open = hp_engine_ready(e);
-    if (open == e->connected)
+    enum hp_told now = hp_engine_ready(e)                                 ? HP_TOLD_OPEN
+                       : e->session && hp_session_is_opening(e->session) ? HP_TOLD_OPENING
+                                                                          : HP_TOLD_CLOSED;
+    if (now == e->told)
         return;
-    e->connected = (uint8_t)open;
-    if (open) {
-        record_words(e, HP_RECORD_OPENED, hp_session_cipher(e->session));
+    if (now < e->told && record_end(e) < 0)
         return;
-    }
-    record_end(e, 1);
+    if (now == HP_TOLD_OPEN &&
+        record_words(e, HP_RECORD_OPENED, hp_session_cipher(e->session)) < 0)
+        return;
+    e->told = (uint8_t)now;
 }
 
 /* ---- feeds ----------------------------------------------------------------------------------- */
@@ -69,30 +83,42 @@ static void on_rawtx(void *context, int endpoint, const uint8_t *raw, size_t len
 static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_t hash[32])
 {
     hp_engine *e = context;
+    e->sources[endpoint].has_sequence = 1;
     if (label != 'R')
         e->sources[endpoint].in_block = 0;
     if (label == 'A' || label == 'R')
         return;
     hp_block_note note = {.endpoint = (uint16_t)endpoint, .label = label};
     memcpy(note.hash, hash, sizeof note.hash);
-    hp_engine_record(e, HP_RECORD_BLOCK, &note, sizeof note, NULL, 0);
+    record_stranger(e, HP_RECORD_BLOCK, &note, sizeof note, NULL, 0);
 }
 
 /* What was lost may have been a coinbase: what follows counts as a block's until we know better. A
  * restarted node publishes the mempool that it had saved, hours old. */
+void hp_engine_distrust(hp_engine *e, int source, int restarted)
+{
+    hp_source *s = &e->sources[source];
+    int64_t now_ns = hp_now_ns();
+    s->in_block = 1;
+    s->last_rx_ns = now_ns;
+    s->block_until_ns = now_ns + HP_BLOCK_NS;
+    if (restarted)
+        s->old_until_ns = now_ns + RESTART_NS;
+}
+
+static void on_break(void *context, int endpoint, uint32_t lost, int restarted)
+{
+    hp_engine *e = context;
+    e->stats.transactions_lost += lost;
+    hp_engine_distrust(e, endpoint, restarted);
+}
+
 static void on_note(void *context, int endpoint, int kind, int topic, uint64_t count,
                     uint32_t sequence, const char *words)
 {
     hp_engine *e = context;
-    hp_source *source = &e->sources[endpoint];
-    if (topic == HP_FEED_RAWTX && (kind == HP_FEED_GAP || kind == HP_FEED_RESTART)) {
-        source->in_block = 1;
-        source->last_rx_ns = hp_now_ns();
-    }
-    if (topic == HP_FEED_RAWTX && kind == HP_FEED_GAP)
-        e->stats.transactions_lost += count;
-    if (kind == HP_FEED_RESTART)
-        source->old_until_ns = hp_now_ns() + RESTART_NS;
+    if (kind == HP_FEED_CONNECTED)
+        e->sources[endpoint].has_sequence = 0; /* until it speaks of it */
     hp_feed_note note = {
         .count = count,
         .sequence = sequence,
@@ -100,12 +126,12 @@ static void on_note(void *context, int endpoint, int kind, int topic, uint64_t c
         .kind = (uint8_t)kind,
         .topic = (uint8_t)topic,
     };
-    hp_engine_record(e, HP_RECORD_FEED, &note, sizeof note, words, strlen(words));
+    record_stranger(e, HP_RECORD_FEED, &note, sizeof note, words, strlen(words));
 }
 
 hp_feed_door hp_engine_feed_door(hp_engine *e)
 {
-    return (hp_feed_door){e, on_rawtx, on_sequence, on_note};
+    return (hp_feed_door){e, on_rawtx, on_sequence, on_break, on_note};
 }
 
 /* ---- the owning thread ----------------------------------------------------------------------- */
@@ -140,16 +166,6 @@ int hp_engine_furnish(hp_engine *e)
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
-/* An opening that is given up is told, too. */
-static void part(hp_engine *e, void (*leave)(hp_session *))
-{
-    int was_opening = hp_session_is_opening(e->session);
-    leave(e->session);
-    if (was_opening)
-        record_end(e, 0);
-    hp_engine_notice(e);
-}
-
 /* The strings of a command, one behind the other, each with its NUL. */
 static int connect_to(hp_engine *e, const hp_inbox_item *item)
 {
@@ -165,12 +181,11 @@ static int connect_to(hp_engine *e, const hp_inbox_item *item)
         .timeout_ns = (uint64_t)item->number >> 16,
         .port = (uint16_t)item->number,
     };
-    part(e, hp_session_close);
+    hp_session_close(e->session);
+    hp_engine_notice(e);
     e->held = 1;
-    int rc = hp_session_start(e->session, &venue);
-    if (rc < 0)
-        record_end(e, 0);
-    return rc;
+    e->told = HP_TOLD_OPENING; /* so that its end is told even if it is at once */
+    return hp_session_start(e->session, &venue);
 }
 
 static int carry_out(hp_engine *e, const hp_inbox_item *item)
@@ -189,7 +204,7 @@ static int carry_out(hp_engine *e, const hp_inbox_item *item)
     case HP_COMMAND_CLOCK_OFFSET:
         return hp_engine_set_clock_offset(e, item->number);
     case HP_COMMAND_CLOSE:
-        part(e, hp_session_close);
+        hp_session_close(e->session);
         return 0;
     case HP_COMMAND_STOP:
         e->stopping = 1;
@@ -207,15 +222,15 @@ static void obey(hp_engine *e, const hp_inbox_item *item)
     hp_engine_notice(e);
 }
 
-static int take_commands(hp_engine *e)
+/* One a turn: some wait for the network. */
+static int take_command(hp_engine *e)
 {
     hp_inbox_item item;
-    int n = 0;
-    for (; hp_inbox_next(e->commands, &item); n++) {
-        obey(e, &item);
-        hp_inbox_done(e->commands);
-    }
-    return n;
+    if (!hp_inbox_next(e->commands, &item))
+        return 0;
+    obey(e, &item);
+    hp_inbox_done(e->commands);
+    return 1;
 }
 
 static int take_transactions(hp_engine *e)
@@ -223,6 +238,8 @@ static int take_transactions(hp_engine *e)
     hp_inbox_item item;
     int n = 0;
     for (; n < TRANSACTIONS_PER_TURN && hp_inbox_next(e->transactions, &item); n++) {
+        if (item.kind != HP_OFFER_NEXT)
+            hp_engine_distrust(e, HP_DOOR, item.kind == HP_OFFER_RESTARTED);
         hp_trade(e, HP_DOOR, item.bytes, item.len, item.number);
         hp_inbox_done(e->transactions);
     }
@@ -234,12 +251,8 @@ static int take_transactions(hp_engine *e)
 static int work_session(hp_engine *e)
 {
     uint64_t before = e->stats.bytes_received;
-    int was_opening = hp_session_is_opening(e->session);
-    if (!was_opening && !hp_session_is_open(e->session))
-        return 0;
-    int rc = hp_session_work(e->session);
-    if (rc < 0 && was_opening)
-        record_end(e, 0);
+    if (hp_session_is_opening(e->session) || hp_session_is_open(e->session))
+        hp_session_work(e->session);
     hp_engine_notice(e);
     return e->stats.bytes_received != before;
 }
@@ -293,16 +306,35 @@ static enum outcome idle(hp_engine *e, int64_t now_ns)
     return NOTHING;
 }
 
+/* A flood may put off what can wait, but not for good. */
+static int is_overdue(const hp_engine *e, int64_t now_ns)
+{
+    return now_ns >= e->next_stats_ns || (is_arming(e) && now_ns >= e->magazine.due_ns);
+}
+
+/* While we were held up, a pause between two transactions was ours and not their publisher's. */
+static void discount_delay(hp_engine *e, int64_t now_ns)
+{
+    int64_t late_ns = now_ns - e->awake_ns;
+    for (uint32_t i = 0; late_ns > LATE_NS && i < e->n_feeds; i++)
+        e->sources[i].last_rx_ns += late_ns;
+    e->awake_ns = now_ns;
+}
+
 static enum outcome turn(hp_engine *e, int64_t now_ns)
 {
+    discount_delay(e, now_ns);
     e->strategy.book = hp_handover_take(&e->books, e->strategy.book);
-    int work = take_commands(e);
-    hp_io_turn(&e->io);
+    int work = take_command(e);
+    e->io_error = hp_io_turn(&e->io);
     for (uint32_t i = 0; e->listening && i < e->n_feeds; i++)
         work += hp_feed_work(e->feeds[i], now_ns);
     work += take_transactions(e);
     work += work_session(e);
-    return work ? CAME : idle(e, now_ns);
+    if (work && !is_overdue(e, now_ns))
+        return CAME;
+    enum outcome outcome = idle(e, now_ns);
+    return work ? CAME : outcome;
 }
 
 /* When somebody wants to be worked at the latest. */
@@ -325,7 +357,8 @@ static void sleep_until(hp_engine *e, int64_t wake_ns)
     int64_t next = next_ns(e);
     int64_t left_ns = (next < wake_ns ? next : wake_ns) - hp_now_ns();
     if (left_ns > 0)
-        hp_io_wait(&e->io, left_ns);
+        e->io_error = hp_io_wait(&e->io, left_ns);
+    e->awake_ns = hp_now_ns();
 }
 
 static int is_aborted(const hp_engine *e)
@@ -339,13 +372,16 @@ int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
     if (rc < 0 || (rc = hp_engine_furnish(e)) < 0)
         return rc;
     e->listening = 1;
-    int64_t end_ns = hp_now_ns() + timeout_ns;
+    int64_t end_ns = hp_now_ns() + (timeout_ns < POLL_NS_MOST ? timeout_ns : POLL_NS_MOST);
     for (;;) {
         enum outcome outcome = turn(e, hp_now_ns());
+        if (e->io_error < 0)
+            return e->io_error;
         if (!e->n_feeds && !hp_engine_ready(e))
             return -HP_ENOT_READY;
         if (is_aborted(e)) {
-            part(e, hp_session_abandon);
+            hp_session_abandon(e->session);
+            hp_engine_notice(e);
             return -ECANCELED;
         }
         if (outcome == CAME || hp_now_ns() >= end_ns)
@@ -373,10 +409,16 @@ int hp_engine_run(hp_engine *e)
     if (rc < 0 || (rc = hp_engine_furnish(e)) < 0)
         return rc;
     e->stopping = 0;
-    while (!e->stopping && !is_aborted(e))
+    while (!e->stopping && !is_aborted(e) && e->io_error >= 0)
         if (turn(e, hp_now_ns()) == NOTHING && !e->config.spin)
             sleep_until(e, INT64_MAX);
-    part(e, is_aborted(e) ? hp_session_abandon : hp_session_close);
+    if (e->stopping && e->io_error >= 0)
+        hp_session_close(e->session);
+    else
+        hp_session_abandon(e->session);
+    for (uint32_t i = 0; i < e->n_feeds; i++)
+        hp_feed_leave(e->feeds[i]);
+    hp_engine_notice(e);
     tell_stats(e, hp_now_ns());
-    return 0;
+    return e->io_error;
 }

@@ -685,6 +685,8 @@ int hp_session_send_text(hp_session *s, const uint8_t *text, size_t len)
 
 void hp_session_touch(hp_session *s)
 {
+    if (s->step != OPEN)
+        return;
     struct tcp_info info;
     socklen_t len = sizeof info;
     getsockopt(hp_io_fd(s->io, s->port), IPPROTO_TCP, TCP_INFO, &info, &len);

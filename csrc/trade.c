@@ -7,17 +7,20 @@
 #include <string.h>
 
 /* A node publishes a connected block's transactions back to back, coinbase first, as `rawtx` too
- * (Bitcoin Core, doc/zmq.md). A pause of this length ends the block; shorter ones are a busy
- * machine's. */
-#define BLOCK_PAUSE_NS INT64_C(5000000)
-/* A publisher with a `sequence` topic says itself when the block is over; after a minute without a
- * transaction that word was lost. */
-#define BLOCK_LOST_NS INT64_C(60000000000)
+ * (Bitcoin Core, doc/zmq.md). A pause of this length ends the block; shorter ones may be a lost
+ * segment's, or a busy machine's. */
+#define BLOCK_PAUSE_NS INT64_C(250000000)
+/* A publisher with a `sequence` topic says itself when the block is over. */
+#define BLOCK_SAID_NS INT64_C(60000000000)
+#define SPENT_PER_RECORD 512
 
 typedef struct stopwatch {
     int64_t last_ns;
     int64_t *stage_ns;
 } stopwatch;
+
+_Static_assert(HP_STAGES == sizeof((hp_order_event *)0)->stage_ns / sizeof(int64_t),
+               "an order event has room for every stage");
 
 static void lap(stopwatch *w, int stage)
 {
@@ -28,18 +31,21 @@ static void lap(stopwatch *w, int stage)
 
 /* ---- one order ------------------------------------------------------------------------------- */
 
-/* A round that is not armed, made on the spot: 1 sealed ahead, 0 only framed, or an error. */
+/* A round that is not armed, made on the spot, or only sealed where it lies framed: 1 sealed ahead,
+ * 0 only framed, or an error. */
 static int load(hp_engine *e, uint32_t i, stopwatch *w)
 {
-    hp_magazine_build(&e->magazine, i, w->last_ns);
-    lap(w, HP_STAGE_BUILD);
-    hp_order_sign(&e->magazine.orders[i]);
-    lap(w, HP_STAGE_SIGN);
-    int rc = hp_magazine_frame(&e->magazine, e->session, i);
-    lap(w, HP_STAGE_FRAME);
-    if (rc < 0)
-        return rc;
-    rc = hp_magazine_seal(&e->magazine, e->session, i);
+    if (!hp_magazine_is_framed(&e->magazine, i, w->last_ns)) {
+        hp_magazine_build(&e->magazine, i, w->last_ns);
+        lap(w, HP_STAGE_BUILD);
+        hp_order_sign(&e->magazine.orders[i]);
+        lap(w, HP_STAGE_SIGN);
+        int rc = hp_magazine_frame(&e->magazine, e->session, i);
+        lap(w, HP_STAGE_FRAME);
+        if (rc < 0)
+            return rc;
+    }
+    int rc = hp_magazine_seal(&e->magazine, e->session, i);
     lap(w, HP_STAGE_SEAL);
     return rc;
 }
@@ -119,6 +125,7 @@ static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_order_eve
         return;
     }
     lap(w, HP_STAGE_JOURNAL);
+    hp_risk_count(&e->risk, (uint32_t)o->rule, w->last_ns);
     int rc = sealed ? send_sealed(e, i, w) : seal_and_send(e, i, w);
     hp_magazine_spend(&e->magazine, i);
     o->error = rc < 0 ? rc : 0;
@@ -193,12 +200,28 @@ static uint32_t act_on_signals(hp_engine *e, const hp_tx *tx, int in_block,
 /* The outpoints that found no room in the intents: a restarted engine has to know them all. */
 static void write_spent(hp_engine *e, const hp_tx *tx, const uint8_t txid[32])
 {
+    uint8_t outpoints[SPENT_PER_RECORD][36];
     hp_tx_iter it = {0};
     hp_txin in;
-    uint32_t n = 0;
-    while (hp_tx_next_input(tx, &it, &in))
-        if (n++ >= HP_INTENT_OUTPOINTS)
-            hp_engine_record(e, HP_RECORD_SPENT, txid, 32, in.outpoint, 36);
+    size_t n = 0;
+    for (uint32_t i = 0; hp_tx_next_input(tx, &it, &in); i++) {
+        if (i < HP_INTENT_OUTPOINTS)
+            continue;
+        memcpy(outpoints[n++], in.outpoint, 36);
+        if (n == SPENT_PER_RECORD || i + 1 == tx->n_in) {
+            hp_engine_record(e, HP_RECORD_SPENT, txid, 32, outpoints, 36 * n);
+            n = 0;
+        }
+    }
+}
+
+/* The first of the acts for which there is an intent of a real order, or NULL. */
+static const hp_order_event *first_fired(const hp_engine *e, uint32_t n_acts)
+{
+    for (uint32_t i = 0; i < n_acts; i++)
+        if (e->acts[i].verdict == HP_ALLOWED || e->acts[i].verdict == HP_SEND_FAILED)
+            return &e->acts[i];
+    return NULL;
 }
 
 static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
@@ -211,8 +234,9 @@ static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
     }
     for (uint32_t i = 0; i < n_acts; i++)
         hp_engine_record(e, HP_RECORD_ORDER, &e->acts[i], sizeof e->acts[i], NULL, 0);
-    if (n_acts && tx->n_in > HP_INTENT_OUTPOINTS)
-        write_spent(e, tx, e->acts[0].txid);
+    const hp_order_event *fired = first_fired(e, n_acts);
+    if (fired && tx->n_in > HP_INTENT_OUTPOINTS)
+        write_spent(e, tx, fired->txid);
 }
 
 static void remember(hp_engine *e, const hp_tx *tx)
@@ -227,11 +251,12 @@ static void remember(hp_engine *e, const hp_tx *tx)
 /* Whether this transaction may have come with a block: then a whale's payment in it is old news. */
 static void note_block(hp_engine *e, hp_source *source, const hp_tx *tx, int64_t t_rx_ns)
 {
-    int64_t pause_ns = source->has_sequence ? BLOCK_LOST_NS : BLOCK_PAUSE_NS;
+    int64_t pause_ns = source->has_sequence ? BLOCK_SAID_NS : BLOCK_PAUSE_NS;
     if (hp_tx_is_coinbase(tx)) {
         source->in_block = 1;
+        source->block_until_ns = t_rx_ns + (source->has_sequence ? BLOCK_SAID_NS : HP_BLOCK_NS);
         e->stats.coinbases++;
-    } else if (t_rx_ns - source->last_rx_ns > pause_ns) {
+    } else if (t_rx_ns - source->last_rx_ns > pause_ns || t_rx_ns > source->block_until_ns) {
         source->in_block = 0;
     }
     source->last_rx_ns = t_rx_ns;
@@ -243,7 +268,7 @@ static int is_old(const hp_source *source, int64_t t_rx_ns)
 }
 
 /* Several feeds: the first copy of a transaction wins. */
-static int is_copy(hp_engine *e, const hp_tx *tx)
+static int is_copy(hp_engine *e, const hp_tx *tx, int old)
 {
     if (!e->copies)
         return 0;
@@ -253,7 +278,8 @@ static int is_copy(hp_engine *e, const hp_tx *tx)
     memcpy(name + sizeof hash, &tx->size, sizeof tx->size);
     if (hp_seen_has(e->copies, name))
         return 1;
-    hp_seen_add(e->copies, name);
+    if (!old)
+        hp_seen_add(e->copies, name);
     return 0;
 }
 
@@ -272,7 +298,8 @@ int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t
     }
     lap(&w, HP_STAGE_DECODE);
     note_block(e, &e->sources[source], &tx, t_rx_ns);
-    if (is_copy(e, &tx)) {
+    int old = is_old(&e->sources[source], t_rx_ns);
+    if (is_copy(e, &tx, old)) {
         e->stats.copies++;
         return 0;
     }
@@ -281,14 +308,15 @@ int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t
     lap(&w, HP_STAGE_DECIDE);
     blank.rx_ns = t_rx_ns;
     blank.trigger_ns = w.last_ns;
-    uint32_t n_acts = act_on_signals(e, &tx, is_old(&e->sources[source], t_rx_ns), &blank);
+    uint32_t n_acts = act_on_signals(e, &tx, old, &blank);
     hp_hist_add(&e->stages[HP_STAGE_DECODE], blank.stage_ns[HP_STAGE_DECODE]);
     hp_hist_add(&e->stages[HP_STAGE_DECIDE], blank.stage_ns[HP_STAGE_DECIDE]);
     e->stats.duplicates += d->duplicate;
     e->stats.signals += d->n_signals;
     e->stats.signals_unlisted += d->unlisted;
     if (d->n_signals) {
-        remember(e, &tx);
+        if (!old || !e->copies) /* else a feed that is up to date may have it as news */
+            remember(e, &tx);
         report(e, &tx, n_acts);
     }
     return (int)d->n_signals;

@@ -14,9 +14,9 @@ from typing import Any
 from engine._native import check, ffi, lib, text
 from engine.book import Book
 from engine.crypto import implementation
-from engine.errors import BookError, NativeError, VenueError
+from engine.errors import BookError, JournalError, NativeError, VenueError
 from engine.feed.native import FeedAddress
-from engine.journal import Damage, Journal, Reader
+from engine.journal import Journal, Reader
 from engine.records import SIGNAL_KINDS, STAGES, Body, Record
 from engine.venues.binance import OrderTemplate
 
@@ -218,9 +218,12 @@ class Engine:
         code = lib.hp_engine_command(self._handle, command, number, message, len(message))
         check(code, "telling the engine's thread something")
 
-    def offer_rawtx(self, raw: bytes, t_rx_ns: int) -> bool:
-        """A transaction from a feed that is not the engine's; False while there is no room."""
-        code: int = lib.hp_engine_offer_rawtx(self._handle, ffi.from_buffer(raw), len(raw), t_rx_ns)
+    def offer_rawtx(self, raw: bytes, t_rx_ns: int, offer: int = lib.HP_OFFER_NEXT) -> bool:
+        """A transaction from a feed that is not the engine's; False while there is no room. `offer`
+        is one of enum hp_offer: how it follows the one before."""
+        code: int = lib.hp_engine_offer_rawtx(
+            self._handle, ffi.from_buffer(raw), len(raw), t_rx_ns, offer
+        )
         return code == 0
 
     # ---- single steps: the owning thread ------------------------------------------------------
@@ -277,9 +280,13 @@ class Engine:
         if self._scratch:
             self.prepare()
         for record in self._reader:
-            if isinstance(record, Damage):
-                raise NativeError(f"the journal {self._journal.folder}: {record.words}", 0)
-            yield record
+            if isinstance(record, Record):
+                yield record
+            else:
+                raise JournalError(
+                    f"the journal {self._journal.folder} was changed while it is written "
+                    f"({record.words}): leave its files alone"
+                )
 
     def events(self) -> Iterator[Body]:
         """The same without the records' numbers and times."""

@@ -167,12 +167,15 @@ class Reader:
         return Damage(place, f"{what} at {place.offset:,}, {_missing(place.missing)}")
 
 
-def fired_outpoints(folder: Path, since_s: float) -> Iterator[bytes]:
+def fired_outpoints(folder: Path, since_s: float) -> Iterator[bytes | Damage]:
     """The outpoints (36 bytes) that the transactions of real orders spent, from `since_s` (epoch)
-    on: what spends one of them again has had its order."""
+    on: what spends one of them again has had its order. Of what is damaged nobody knows."""
     fired: set[str] = set()
     for record in Reader(folder):
-        if isinstance(record, Damage) or record.epoch_ns < since_s * 1e9:
+        if isinstance(record, Damage):
+            yield record
+            continue
+        if record.epoch_ns < since_s * 1e9:
             continue
         body = record.body
         if isinstance(body, Intent) and body.live:
@@ -219,7 +222,7 @@ def _writer(folder: Path) -> str:
 def _unreadable(path: Path, code: int) -> str:
     if code == lib.HP_EJOURNAL_FILE:
         return f"{path} is no journal of this version: name the folder that a run wrote"
-    return f"the journal {path} cannot be read: {_reason(code)}"
+    return f"the journal {path} cannot be read: {_reason(code)}; name the folder that a run wrote"
 
 
 def _reason(code: int) -> str:

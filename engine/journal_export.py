@@ -23,7 +23,7 @@ _TEXTS = frozenset(
     (
         *("record", "time", "txid", "kind", "exchange", "source", "rule_name", "status"),
         *("client_id", "refusal", "error", "text", "cipher", "reason", "note", "words", "hash"),
-        *("payload", "facts"),
+        *("payload", "facts", "command"),
     )
 )
 

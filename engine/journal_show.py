@@ -99,12 +99,12 @@ def _what(record: Record) -> str:
             return words
         case records.FeedNote() as note:
             count = f" {note.count:,}" if note.count else ""
-            return f"endpoint {note.endpoint}: {note.note}{count} {note.words}".rstrip()
+            return f"endpoint {note.endpoint}: {note.words or note.note + count}"
         case records.Block(hash_, connected, endpoint):
             return f"{'connected' if connected else 'disconnected'} {hash_}, endpoint {endpoint}"
         case records.Command() as command:
             refused = f", refused: {command.error}" if command.error else ""
-            return f"{command.words or f'number {command.command}'} {command.value}{refused}"
+            return f"{command.command} {command.value}{refused}"
         case records.Stats(counters):
             return ", ".join(f"{name} {count:,}" for name, count in counters.items() if count)
         case records.Spent(txid, outpoints):

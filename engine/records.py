@@ -28,6 +28,7 @@ def _names(enum: str, prefix: str) -> dict[int, str]:
 RECORD_KINDS = _names("hp_record_kind", "HP_RECORD_")
 SIGNAL_KINDS = _names("hp_kind", "HP_")
 REFUSALS = _names("hp_verdict", "HP_REFUSED_")
+COMMANDS = _names("hp_command", "HP_COMMAND_")
 FEED_NOTES = _names("hp_feed_note_kind", "HP_FEED_")
 STAGES = tuple(
     name.replace("-", "_")
@@ -200,10 +201,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    command: int
+    """What the hot thread was told: one of COMMANDS."""
+
+    command: str
     value: int
     error: str | None
-    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,9 +413,11 @@ def _block(payload: bytes, _: Names) -> Block:
 
 
 def _command(payload: bytes, _: Names) -> Command:
-    c, rest = _cut(payload, "hp_command_note")
+    c, _rest = _cut(payload, "hp_command_note")
     error = text(lib.hp_strerror(c.error)) if c.error else None
-    return Command(c.command, c.value, error, _words(rest))
+    command = COMMANDS.get(c.command, f"command {c.command}")
+    value = c.value & 0xFFFF if command == "connect" else c.value  # the port; the rest is a time
+    return Command(command, value, error)
 
 
 def _stats(payload: bytes, _: Names) -> Stats:

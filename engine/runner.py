@@ -17,11 +17,11 @@ from engine.book import Book
 from engine.clock import VenueClock
 from engine.config import Config, Credentials, RuleSettings
 from engine.core import Engine, EngineOptions, Rule, VenueAddress, venue_error
-from engine.errors import FeedError, HarpoonError, VenueError
+from engine.errors import FeedError, HarpoonError, JournalError, VenueError
 from engine.feed.native import resolve_endpoint
 from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
-from engine.journal import Journal, fired_outpoints
+from engine.journal import Damage, Journal, fired_outpoints
 from engine.lifecycle import Order, Orders
 from engine.machine import machine
 from engine.records import (
@@ -43,6 +43,7 @@ IDLE_TICK_S = 0.01
 TIME_EVERY_S = 60.0
 OVERDUE_EVERY_S = 0.5
 FEED_CONNECT_S = 10.0
+FEED_SETTLE_S = 0.5  # a block that is being published when we come has been, then
 REPLY_S = 10.0  # the venue's own limit for a request ("General API Information")
 REPLY_GRACE_S = 2.0
 STOP_S = 5.0
@@ -117,7 +118,11 @@ class Runner:
         self._orders = Orders()
         self._specs = [order_spec(rule) for rule in config.rules]
         self._journal = Journal(config.journal.folder, config.journal.segment_mb << 20)
-        self._engine = self._make_engine()
+        try:
+            self._engine = self._make_engine()
+        except BaseException:
+            self._journal.close()
+            raise
         self._hot = threading.Thread(target=self._run_hot, name="hot", daemon=True)
         self._hot_error: HarpoonError | None = None
         self._zmq: ZmqThread | None = None
@@ -129,6 +134,7 @@ class Runner:
         self._feeds_up: set[int] = set()
         self._feed_complaint = ""
         self._early_notices: list[str] = []
+        self._journal_complained = False
         self._stopping = False
         self._started = False
         self._refused = 0
@@ -189,15 +195,20 @@ class Runner:
 
     def _start(self) -> None:
         since_s = time.time() - REMEMBERED_S
-        for outpoint in fired_outpoints(self._config.journal.folder, since_s):
-            self._engine.remember(outpoint)
+        for found in fired_outpoints(self._config.journal.folder, since_s):
+            if isinstance(found, Damage):
+                self._on_damage(found)
+            else:
+                self._engine.remember(found)
         if self._config.feed.source == "native":
             for endpoint in self._config.feed.endpoints:
                 self._engine.add_feed(resolve_endpoint(endpoint, self._config.feed.sequence))
         self._hot.start()
         self._connect()
         self._start_feed()
+        self._wait(lambda: False, FEED_SETTLE_S)
         self._started = True
+        self._engine.command_hold(False)
         self._emit(
             {
                 "record": "ready",
@@ -214,6 +225,19 @@ class Runner:
         )
         for words in self._early_notices:
             self._notice(words)
+
+    def _on_damage(self, damage: Damage) -> None:
+        """Orders of earlier runs may be unknown, and would be made again."""
+        folder = self._config.journal.folder
+        words = (
+            f"the journal {folder} is damaged ({damage.words} of segment {damage.place.segment})"
+        )
+        if self._config.engine.live:
+            raise JournalError(
+                f"{words}: look into it with `harpoon journal verify`, and move the folder away "
+                "when you know what became of its orders"
+            )
+        self._notice(words)
 
     def _run_hot(self) -> None:
         try:
@@ -282,6 +306,9 @@ class Runner:
                 self._prepare_session()
                 return
             self._check_stopped()
+            if self._closed is None:  # the hot thread is held up: nothing may come of this later
+                self._engine.command_close()
+                self._wait(lambda: self._closed is not None, venue.timeout_s + 1)
             if self._closed is not None:
                 failure = venue_error(self._closed.code, self._closed.reason)
         raise failure or VenueError(f"the host name {venue.host} has no address: correct venue.url")
@@ -293,7 +320,8 @@ class Runner:
         if self._credentials.private_key is not None:
             self._log_on()
         self._next_time = time.monotonic() + TIME_EVERY_S
-        self._engine.command_hold(False)
+        if self._started:
+            self._engine.command_hold(False)
 
     def _log_on(self) -> None:
         assert self._credentials.private_key is not None
@@ -354,12 +382,14 @@ class Runner:
             raise
 
     def _abandon(self) -> None:
-        self._engine.abort()
-        if self._hot.is_alive():
-            self._hot.join()
-        if self._zmq is not None:
-            self._zmq.stop()
-        self._journal.close()
+        try:
+            self._engine.abort()
+            if self._hot.is_alive():
+                self._hot.join()
+            if self._zmq is not None:
+                self._zmq.stop()
+        finally:
+            self._journal.close()
 
     def _turn(self) -> int:
         """What the hot thread and the feed report, and a segment in reserve for the journal: how
@@ -385,7 +415,11 @@ class Runner:
             self._engine.prepare()
         except HarpoonError as error:
             self._next_journal = now + JOURNAL_AGAIN_S
-            self._notice(f"{error}; when what is left is full, no order is sent")
+            if not self._journal_complained:
+                self._notice(f"{error}; when what is left is full, no order is sent")
+            self._journal_complained = True
+        else:
+            self._journal_complained = False
 
     def _clockwork(self) -> None:
         now = time.monotonic()
@@ -497,16 +531,20 @@ class Runner:
 
     def _on_logon(self, reply: binance.Reply) -> None:
         self._logon_id = None
-        if reply.status != 200:
-            raise VenueError(
-                f"{self._config.venue.url} refuses the log-on ({reply.code}: {reply.message}): "
-                "check that venue.private_key_file belongs to the API key and that the key may "
-                "trade"
-            )
+        if reply.status == 200:
+            return
+        words = (
+            f"{self._config.venue.url} refuses the log-on ({reply.code}: {reply.message}): check "
+            "that venue.private_key_file belongs to the API key and that the key may trade"
+        )
+        if not self._started:
+            raise VenueError(words)
+        self._leave(words)
 
     def _on_closed(self, closed: Closed) -> None:
         self._open = False
         self._closed = closed
+        self._logon_id = None
         for order in self._orders.on_session_end(closed.reason):
             self._emit({"record": "order", **order.as_json()})
         if closed.was_open and not self._stopping:

@@ -176,7 +176,8 @@ def test_what_comes_with_a_block_is_old_news(wire: Rig) -> None:
     at(10.0, COINBASE)
     assert at(10.1, deposit("kraken", 2)) == "in-block"
     assert at(10.4, deposit("kraken", 3)) == "in-block"
-    assert at(30.0, deposit("kraken", 4)) is None
+    assert at(240.0, deposit("kraken", 5)) == "in-block"
+    assert at(491.0, deposit("kraken", 4)) is None
     assert wire.engine.stats()["coinbases"] == 1
 
 

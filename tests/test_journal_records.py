@@ -89,8 +89,8 @@ BODIES: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     ),
     "command": (
         lib.HP_RECORD_COMMAND,
-        packed("hp_command_note", value=-1, command=4, error=lib.HP_ENOT_READY) + b"hold",
-        {"value": -1, "command": 4, "error": "there is no open session", "words": "hold"},
+        packed("hp_command_note", value=1, command=lib.HP_COMMAND_HOLD, error=lib.HP_ENOT_READY),
+        {"value": 1, "command": "hold", "error": "there is no open session"},
     ),
     "stats": (lib.HP_RECORD_STATS, packed("hp_stats", signals=7), {"signals": 7, "malformed": 0}),
     "notice": (lib.HP_RECORD_NOTICE, b"hello", {"words": "hello"}),

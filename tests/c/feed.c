@@ -21,6 +21,8 @@ typedef struct seen {
     uint64_t copied; /* bodies outside of the receive buffer */
     int64_t t_rx_ns;
     uint64_t sequences;
+    uint64_t lost; /* of rawtx, by on_break */
+    int restarts;
     uint8_t label;
     uint8_t hash[32];
 } seen;
@@ -48,6 +50,13 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
     memcpy(saw.hash, hash, 32);
 }
 
+static void on_break(void *context, int endpoint, uint32_t lost, int restarted)
+{
+    require(context == &saw && endpoint == 7);
+    saw.lost += lost;
+    saw.restarts += restarted;
+}
+
 static void on_note(void *context, int endpoint, int kind, int topic, uint64_t count,
                     uint32_t sequence, const char *words)
 {
@@ -68,7 +77,7 @@ static void start(size_t chunk)
 {
     static const hp_feed_address address = {
         .name = NAME, .ip = "127.0.0.1", .port = 28332, .sequence = 1};
-    const hp_feed_door door = {&saw, on_rawtx, on_sequence, on_note};
+    const hp_feed_door door = {&saw, on_rawtx, on_sequence, on_break, on_note};
     hp_feed_free(feed);
     saw = (seen){0};
     now_ns = 1000 * S;
@@ -205,6 +214,7 @@ static void numbers_tell_of_losses(void)
     require(saw.kind[2] == HP_FEED_GAP && saw.count[2] == 4 && saw.sequence[2] == 5);
     require(saw.kind[3] == HP_FEED_RESTART && saw.count[3] == 1 && saw.sequence[3] == 4);
     require(saw.kind[4] == HP_FEED_RESTART && strstr(saw.words[4], "back to 4 where 5 was due"));
+    require(saw.lost == 6 && saw.restarts == 2);
 }
 
 static void say_frames(int n, const char *topic, const char *body, size_t number_len)
@@ -588,7 +598,7 @@ static void the_buffer_stays_the_kernels(void)
 static void addresses(void)
 {
     char path[200];
-    const hp_feed_door door = {&saw, on_rawtx, on_sequence, on_note};
+    const hp_feed_door door = {&saw, on_rawtx, on_sequence, on_break, on_note};
     hp_feed_address address = {.name = "ipc:///run/node", .path = path};
     memset(path, 'x', sizeof path);
     path[108] = '\0';

@@ -92,6 +92,11 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
 }
 
 /* Not the words: of a stranger they quote what has come so far. */
+static void on_break(void *context, int endpoint, uint32_t lost, int restarted)
+{
+    (void)context, (void)endpoint, (void)lost, (void)restarted;
+}
+
 static void on_note(void *context, int endpoint, int kind, int topic, uint64_t count,
                     uint32_t sequence, const char *words)
 {
@@ -116,7 +121,7 @@ static heard listen_to(const uint8_t *said, size_t len, int is_greeted, size_t c
     }
     peer_says(said, len);
     peer.last = 0;
-    feed->messages.door = (hp_feed_door){&h, on_rawtx, on_sequence, on_note};
+    feed->messages.door = (hp_feed_door){&h, on_rawtx, on_sequence, on_break, on_note};
     memset(feed->messages.numberings, 0, sizeof feed->messages.numberings);
     feed->messages.notes_left = 0;
     feed->messages.notes_due_ns = 0;
