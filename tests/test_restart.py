@@ -25,7 +25,7 @@ from engine.address import address_of
 from engine.core import Engine, EngineOptions, Rule
 from engine.journal import Damage, Journal, Reader, fired_outpoints
 from engine.journal_verify import segments
-from engine.records import Fired, Intent
+from engine.records import Fired, Intent, Record
 from engine.sim.authority import CertificateFiles
 from engine.venues.binance import order_template
 
@@ -39,6 +39,7 @@ from .peers import (
     Server,
     book_of,
     deposit,
+    serving,
     transaction,
     txid_of,
     wallet,
@@ -169,7 +170,7 @@ def run(config: Path, node: Publisher) -> Iterator[subprocess.Popen[str]]:
 
 def engine_with(journal: Journal, live: bool) -> Engine:
     """It sells on any deposit."""
-    options = EngineOptions(live=live, max_orders=1000, transport=peers.TRANSPORT)
+    options = EngineOptions(live=live, max_orders=1 << 40, transport=peers.TRANSPORT)
     engine = Engine(book_of("kraken"), options, journal)
     engine.set_key(SECRET)
     order = engine.add_order(order_template(SELL, API_KEY, 5000))
@@ -325,3 +326,38 @@ def test_the_intent_is_written_before_the_order_is_anywhere(
             assert written[-1].client_id.encode() in message
             assert written[-1].txid == txid_of(deposit("kraken", nonce))
             assert written[-1].live
+
+
+def test_while_a_send_is_stuck_its_intent_is_there(
+    files: CertificateFiles, each_transport: str, tmp_path: Path
+) -> None:
+    """The venue reads nothing: at last one order waits for room, and for a second the journal ends
+    with its intent. Then the send is given up, and what became of that order is unknown."""
+    raws: list[bytes] = []
+
+    def sell_until_the_end(engine: Engine) -> None:
+        engine.connect(server.address())
+        while engine.ready:
+            raws.append(deposit("kraken", len(raws)))
+            engine.rawtx(raws[-1], time.monotonic_ns())
+
+    with (
+        serving(files, receive_buffer=4096) as server,
+        Journal(tmp_path / "journal", 64 << 20) as journal,
+    ):
+        engine = engine_with(journal, True)
+        seller = threading.Thread(target=sell_until_the_end, args=(engine,))
+        seller.start()
+        stuck = -1
+        while len(raws) != stuck:
+            stuck = len(raws) or -1
+            time.sleep(0.3)
+            assert seller.is_alive()
+        *_, last = Reader(journal.folder)
+        assert isinstance(last, Record)
+        assert isinstance(last.body, Intent)
+        assert last.body.txid == txid_of(raws[-1])
+        seller.join()
+        fired = [r.body for r in Reader(journal.folder) if isinstance(r.body, Fired)]
+        assert [f.client_id for f in fired if f.error] == [last.body.client_id]
+        del engine
