@@ -371,6 +371,22 @@ def test_parked_without_rules_it_costs_almost_nothing(server: Server, each_trans
         assert cpu_share(hot) < 0.15
 
 
+def test_parked_it_wakes_at_once(each_transport: str) -> None:
+    """Without a session nothing else would wake it for half a second."""
+    with running(engine_for(LIVE, SELL)) as hot:
+        waits = []
+        for nonce in range(10):
+            time.sleep(0.02)
+            before = time.monotonic()
+            if nonce % 2:
+                hot.engine.command_hold(True)
+                hot.until(lambda nonce=nonce: len(hot.all(Command)) == nonce // 2 + 1)
+            else:
+                hot.fire(deposit("kraken", nonce))
+            waits.append(time.monotonic() - before)
+        assert max(sorted(waits)[:8]) < 0.1
+
+
 def test_spinning_it_never_sleeps(each_transport: str) -> None:
     with running(engine_for(replace(LIVE, spin=True))) as hot:
         assert cpu_share(hot) > 0.3  # the other tests want the processor, too
