@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import select
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from engine.errors import HarpoonError
+from engine.sim import authority
 
 START_S = 20.0
 STOP_S = 5.0
@@ -66,6 +70,17 @@ class Child:
         line, self._heard = self._heard.split(b"\n", 1)
         heard: dict[str, Any] = json.loads(line)
         return heard
+
+
+@contextmanager
+def exchange_on(cpus: Set[int]) -> Iterator[tuple[Child, dict[str, Any]]]:
+    """The exchange (tls_peer), and what a client has to know of it."""
+    account = {"api_key": secrets.token_hex(32), "api_secret": secrets.token_hex(32)}
+    with tempfile.TemporaryDirectory(prefix="harpoon-bench-") as folder:
+        files = authority.issue(Path(folder))
+        shown = {"certificate_file": str(files.certificate_file), "key_file": str(files.key_file)}
+        with Child("tls_peer", json.dumps({**account, **shown}), cpus=cpus) as child:
+            yield child, {**account, **child.hear(), "ca_file": str(files.ca_file)}
 
 
 def say(**line: object) -> None:

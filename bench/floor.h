@@ -78,6 +78,18 @@ int64_t hp_loop_walk_ns(uintptr_t parse, const uint8_t *raw, const uint64_t *at,
 /* Through hp_engine_rawtx; -1 when one is malformed. */
 int64_t hp_loop_rawtx_ns(uintptr_t rawtx, uintptr_t engine, const uint8_t *raw, const uint64_t *at,
                          size_t n);
+/* The functions of an engine in single steps, by their addresses. */
+typedef struct hp_loop_engine {
+    uintptr_t engine, poll, hold, rawtx;
+} hp_loop_engine;
+
+/* `times` transactions of `len` bytes each, one behind the other in `raw`, in turns with bare
+ * send(2)s of n bytes: each after a pause in which the engine is polled all the time (park 0) or
+ * once with so long to wait. Without `ahead` it is held meanwhile, and so has no order made. 0, or
+ * -errno. */
+int hp_loop_fire_and_send(const hp_loop_engine *e, const uint8_t *raw, size_t len, size_t times,
+                          int64_t pause_ns, int park, int ahead, int fd, const uint8_t *bytes,
+                          size_t n, int64_t *send_ns);
 /* Through hp_book_find, one after the other as fast as the core can. */
 int64_t hp_loop_find_ns(uintptr_t find, uintptr_t book, const hp_loop_script *scripts, size_t n,
                         uint32_t expected);

@@ -12,19 +12,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from engine.errors import HarpoonError
-from engine.sim import authority
 from harpoon_bench._floor import ffi, lib
-from harpoon_bench.children import Child
+from harpoon_bench.children import Child, exchange_on
 from harpoon_bench.engines import order_bytes
 from harpoon_bench.hot_floors import WAYS, ring_for
 from harpoon_bench.hot_relay import DIRECT
@@ -272,29 +268,9 @@ def arena() -> Iterator[Arena]:
     *others, cpu = sorted(before)
     with ExitStack() as resources:
         resources.callback(os.sched_setaffinity, 0, before)
-        folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="harpoon-bench-"))
-        files = authority.issue(Path(folder))
         port = ffi.new("uint16_t *")
         publisher = ffi.gc(lib.hp_publisher_new(port), lib.hp_publisher_free)
-        account = {"api_key": secrets.token_hex(32), "api_secret": secrets.token_hex(32)}
-        exchange = {
-            **account,
-            "certificate_file": str(files.certificate_file),
-            "key_file": str(files.key_file),
-        }
-        peer = resources.enter_context(
-            Child("tls_peer", json.dumps(exchange), cpus=set(others[1:] or others))
-        )
+        peer, exchange = resources.enter_context(exchange_on(set(others[1:] or others)))
         os.sched_setaffinity(0, {*others[:1]} or {cpu})
-        yield Arena(
-            publisher,
-            port[0],
-            peer,
-            {
-                **account,
-                "ws_url": f"wss://127.0.0.1:{peer.hear()['port']}/ws-api/v3",
-                "ca_file": str(files.ca_file),
-                "cpu": cpu,
-                "order_bytes": order_bytes(account["api_key"]),
-            },
-        )
+        settings = {**exchange, "cpu": cpu, "order_bytes": order_bytes(exchange["api_key"])}
+        yield Arena(publisher, port[0], peer, settings)

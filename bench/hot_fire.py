@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
+from harpoon_bench.children import exchange_on
 from harpoon_bench.engines import LIVE, connected_engine
-from harpoon_bench.send import PAUSES, Samples, measure, peer
+from harpoon_bench.send import PARK, Samples, measure
 from harpoon_bench.table import Row, medians, quantiles
 
 STAGE = "fire_total"
@@ -36,23 +37,21 @@ Taken = Mapping[tuple[str, Way], list[Samples]]
 def rows(rounds: int, sends: int) -> list[Row]:
     before = os.sched_getaffinity(0)
     *others, cpu = sorted(before)
-    taken: dict[tuple[str, Way], list[Samples]] = {which: [] for which in product(PAUSES, WAYS)}
-    with peer(others) as child:
-        there = child.hear()
+    taken: dict[tuple[str, Way], list[Samples]] = {which: [] for which in product(PARK, WAYS)}
+    with exchange_on(set(others)) as (child, exchange):
         os.sched_setaffinity(0, {cpu})
         try:
-            engines = {
-                way: connected_engine(there, replace(LIVE, transport=way.transport)) for way in WAYS
-            }
             for _ in range(rounds):
                 for (pause, way), samples in taken.items():
-                    sink_port, paused = there["sink_port"], PAUSES[pause]
-                    samples.append(measure(engines[way], sink_port, sends, paused, way.ahead))
-            for engine in engines.values():
-                engine.close()
+                    park = PARK[pause]
+                    options = replace(LIVE, transport=way.transport, spin=not park)
+                    engine = connected_engine(exchange, options)
+                    samples.append(measure(engine, exchange["sink_port"], sends, park, way.ahead))
+                    engine.close()
+                    child.hear()
         finally:
             os.sched_setaffinity(0, before)
-    return [row for pause in PAUSES for row in _rows(pause, taken)]
+    return [row for pause in PARK for row in _rows(pause, taken)]
 
 
 def _rows(pause: str, taken: Taken) -> list[Row]:

@@ -8,14 +8,13 @@ import os
 import socket
 import sys
 import threading
-import time
 from typing import Any
 
 from engine._native import check
 from harpoon_bench._floor import ffi, lib
 from harpoon_bench.children import as_child, say
 from harpoon_bench.hot_floors import WAYS, ring_for
-from harpoon_bench.tls_peer import LOOK_EVERY_S, SO_TIMESTAMPNS
+from harpoon_bench.tls_peer import SO_TIMESTAMPNS, discard
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(55, b"\0")  # ZMTP 3.0, 64 bytes
 DIRECT = "direct"  # recvmsg(2) and send(2)
@@ -40,14 +39,7 @@ def _reader(cpus: set[int]) -> socket.socket:
 
     def read() -> None:
         os.sched_setaffinity(0, cpus)  # of this thread
-        theirs.setblocking(False)
-        with theirs:
-            read = True
-            while read:
-                try:
-                    read = bool(theirs.recv(1 << 16))
-                except BlockingIOError:
-                    time.sleep(LOOK_EVERY_S)  # not in recv, as in tls_peer
+        discard(theirs)
 
     threading.Thread(target=read, daemon=True).start()
     ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,6 +2,7 @@
  * each from Python would measure Python. */
 #include "floor.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
@@ -17,6 +18,8 @@
 typedef int (*parse_function)(const uint8_t *raw, size_t len, void *tx);
 typedef uint32_t (*find_function)(const void *book, const uint8_t *script, size_t len);
 typedef int (*rawtx_function)(void *engine, const uint8_t *raw, size_t len, int64_t t_rx_ns);
+typedef int (*poll_function)(void *engine, int64_t timeout_ns);
+typedef void (*hold_function)(void *engine, int held);
 typedef int (*add_function)(void *book, const uint8_t *script, size_t len, uint32_t owner);
 
 static int64_t now_ns(void)
@@ -91,6 +94,41 @@ int64_t hp_loop_rawtx_ns(uintptr_t rawtx, uintptr_t engine, const uint8_t *raw, 
             return -1;
     }
     return now_ns() - start_ns;
+}
+
+static void rest(const hp_loop_engine *e, int64_t pause_ns, int park)
+{
+    poll_function poll = (poll_function)e->poll;
+    int64_t end_ns = now_ns() + pause_ns;
+    do
+        poll((void *)e->engine, park ? end_ns - now_ns() : 0);
+    while (now_ns() < end_ns);
+}
+
+static int fire(const hp_loop_engine *e, const uint8_t *raw, size_t len, int ahead)
+{
+    hold_function hold = (hold_function)e->hold;
+    hold((void *)e->engine, 0);
+    int rc = ((rawtx_function)e->rawtx)((void *)e->engine, raw, len, now_ns());
+    hold((void *)e->engine, !ahead);
+    return rc;
+}
+
+int hp_loop_fire_and_send(const hp_loop_engine *e, const uint8_t *raw, size_t len, size_t times,
+                          int64_t pause_ns, int park, int ahead, int fd, const uint8_t *bytes,
+                          size_t n, int64_t *send_ns)
+{
+    for (size_t i = 0; i < times; i++) {
+        rest(e, pause_ns, park);
+        if (fire(e, raw + i * len, len, ahead) != 1)
+            return -EBADMSG;
+        rest(e, pause_ns, park);
+        send_ns[i] = hp_floor_send_ns(fd, bytes, n);
+        if (send_ns[i] < 0)
+            return (int)send_ns[i];
+    }
+    rest(e, pause_ns, park);
+    return 0;
 }
 
 int64_t hp_loop_find_ns(uintptr_t find, uintptr_t book, const hp_loop_script *scripts, size_t n,

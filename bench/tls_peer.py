@@ -5,7 +5,9 @@ by who sends to it, and here nobody's send is to pay for that either.
 
 One session at a time. When it has ended, one line tells of each order its client id and the
 kernel's receive timestamp, CLOCK_REALTIME ns (SO_TIMESTAMPNS; TCP gives that of the last segment
-of a read). Of orders that came in one read only the last has one."""
+of a read). Of orders that came in one read only the last has one.
+
+Beside it a port where everything is read in the same way and forgotten."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -191,13 +194,35 @@ class Peer:
         return dict(self._venue.rejections)
 
 
+def discard(sock: socket.socket) -> None:
+    """Until the peer has left."""
+    sock.setblocking(False)
+    with sock, suppress(OSError):
+        read = True
+        while read:
+            try:
+                read = bool(sock.recv(READ_BYTES))
+            except BlockingIOError:
+                time.sleep(LOOK_EVERY_S)
+
+
+def _discard_all(listener: socket.socket) -> None:
+    while True:
+        sock, _ = listener.accept()
+        discard(sock)
+
+
 def _serve(settings: dict[str, str]) -> None:
     """Until standard input ends."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(Path(settings["certificate_file"]), Path(settings["key_file"]))
     peer = Peer(settings["api_key"], settings["api_secret"])
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_server(("127.0.0.1", 0)) as sink,
+    ):
+        threading.Thread(target=_discard_all, args=(sink,), daemon=True).start()
         open_sockets = [listener]
 
         def end() -> None:
@@ -206,7 +231,8 @@ def _serve(settings: dict[str, str]) -> None:
                     sock.shutdown(socket.SHUT_RDWR)
 
         at_stdin_eof(end)
-        say(port=listener.getsockname()[1])
+        url = f"wss://127.0.0.1:{listener.getsockname()[1]}/ws-api/v3"
+        say(ws_url=url, sink_port=sink.getsockname()[1])
         while True:
             try:
                 sock, _ = listener.accept()

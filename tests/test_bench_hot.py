@@ -7,7 +7,6 @@ import asyncio
 import errno
 import json
 import os
-import secrets
 import socket
 import ssl
 import struct
@@ -21,11 +20,10 @@ from websockets.asyncio.client import connect
 
 from engine.cli import main
 from engine.feed.zmq import ZmqFeed
-from engine.sim.authority import CertificateFiles
 from engine.tx import decode
 from harpoon_bench import hot_feed, hot_rate
 from harpoon_bench._floor import ffi, lib
-from harpoon_bench.children import Child
+from harpoon_bench.children import Child, exchange_on
 from harpoon_bench.hot_relay import GREETING, READY
 from harpoon_bench.rivals import Strategy
 from harpoon_bench.table import QUANTILES, Row, medians
@@ -233,13 +231,10 @@ def test_relay_answers_every_third_message_however_it_is_cut(way: str) -> None:
 
 
 @pytest.fixture
-def exchange(files: CertificateFiles) -> Iterator[tuple[Child, dict[str, str]]]:
+def exchange() -> Iterator[tuple[Child, dict[str, str]]]:
     """The process, and what a client has to know."""
-    account = {"api_key": secrets.token_hex(32), "api_secret": secrets.token_hex(32)}
-    shown = {"certificate_file": str(files.certificate_file), "key_file": str(files.key_file)}
-    with Child("tls_peer", json.dumps({**account, **shown})) as child:
-        url = f"wss://127.0.0.1:{child.hear()['port']}/ws-api/v3"
-        yield child, {**account, "ws_url": url, "ca_file": str(files.ca_file)}
+    with exchange_on(set()) as (child, settings):
+        yield child, settings
 
 
 def trade(settings: dict[str, str], orders: Iterable[str]) -> list[dict[str, Any]]:
