@@ -218,13 +218,14 @@ int hp_session_is_armed(const hp_session *s, int slot)
 
 /* Whatever comes of the send, some of the record may have left: between it and the commit there is
  * no way out. */
-int hp_session_fire(hp_session *s, int slot)
+int hp_session_fire(hp_session *s, int slot, int64_t *now_ns)
 {
     const uint8_t *record;
     int len = hp_tls_sealed(s->tls, slot, &record);
     if (len <= 0)
         return -HP_ENOT_READY;
-    int rc = hp_io_send(s->io, s->port, record, (size_t)len, hp_now_ns() + s->send_timeout_ns);
+    int rc = hp_io_send(s->io, s->port, record, (size_t)len, *now_ns + s->send_timeout_ns);
+    *now_ns = hp_now_ns();
     hp_tls_commit(s->tls, slot);
     if (rc < 0)
         return fail(s, rc, "sending to the venue");

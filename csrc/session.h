@@ -55,8 +55,9 @@ int hp_session_can_arm(const hp_session *session);
  * that closed it. */
 int hp_session_arm(hp_session *session, int slot, const uint8_t *frame, size_t len);
 int hp_session_is_armed(const hp_session *session, int slot);
-/* Send what is_armed says is there: 0, or the error that closed the session. */
-int hp_session_fire(hp_session *session, int slot);
+/* Send what is_armed says is there: 0, or the error that closed the session. *now_ns is the time
+ * before, and then that when the send returned. */
+int hp_session_fire(hp_session *session, int slot, int64_t *now_ns);
 /* None of them is sent. */
 void hp_session_disarm(hp_session *session);
 

@@ -22,11 +22,15 @@ typedef struct stopwatch {
 _Static_assert(HP_STAGES == sizeof((hp_order_event *)0)->stage_ns / sizeof(int64_t),
                "an order event has room for every stage");
 
-static void lap(stopwatch *w, int stage)
+static void lap_at(stopwatch *w, int stage, int64_t now_ns)
 {
-    int64_t now_ns = hp_now_ns();
     w->stage_ns[stage] = now_ns - w->last_ns;
     w->last_ns = now_ns;
+}
+
+static void lap(stopwatch *w, int stage)
+{
+    lap_at(w, stage, hp_now_ns());
 }
 
 /* ---- one order ------------------------------------------------------------------------------- */
@@ -99,8 +103,9 @@ static int send_sealed(hp_engine *e, uint32_t i, stopwatch *w)
         hp_session_disarm(e->session);
         return 0;
     }
-    int rc = hp_session_fire(e->session, (int)i);
-    lap(w, HP_STAGE_SEND);
+    int64_t now_ns = w->last_ns;
+    int rc = hp_session_fire(e->session, (int)i, &now_ns);
+    lap_at(w, HP_STAGE_SEND, now_ns);
     return rc;
 }
 
