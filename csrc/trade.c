@@ -244,13 +244,23 @@ static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
         write_spent(e, tx, fired->txid);
 }
 
+/* An example for rehearsals, whose outpoints nobody has seen: a duplicate would not be walked to
+ * the end. */
+static void keep_example(hp_engine *e, const hp_tx *tx)
+{
+    hp_tx_iter it = {0};
+    hp_txin in;
+    memcpy(e->example, tx->raw, tx->size);
+    while (hp_tx_next_input(tx, &it, &in))
+        e->example[in.outpoint - tx->raw] ^= 0xff;
+    e->example_len = tx->size;
+}
+
 static void remember(hp_engine *e, const hp_tx *tx)
 {
     hp_strategy_remember(&e->strategy, tx);
-    if (tx->size <= sizeof e->example) {
-        memcpy(e->example, tx->raw, tx->size);
-        e->example_len = tx->size;
-    }
+    if (tx->size <= sizeof e->example)
+        keep_example(e, tx);
 }
 
 /* Whether this transaction may have come with a block: then a whale's payment in it is old news. */
