@@ -344,7 +344,7 @@ def test_tls_1_2_takes_the_ordinary_path(old: OldServer, live: bool) -> None:
         assert not engine.armed(0)
         (fired,) = fire(engine, payment((nonce % 2 + 1) * BTC, nonce))
         assert (fired.armed, fired.refusal, fired.error) == (False, None, None)
-        assert set(fired.stage_ns) >= MADE_AHEAD
+        assert "seal" in fired.stage_ns
         if live:
             expect_order(peer, fired)
     engine.send_text(b"still whole")
