@@ -325,7 +325,7 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
     },
     "journal": {
         "folder": Key(_path, "journal"),
-        "segment_mb": Key(_integer(4, 4096), 16),
+        "segment_mb": Key(_integer(4, 1024), 16),
     },
     "book": {
         "files": Key(_paths, []),

@@ -13,9 +13,11 @@ import zmq
 from bitcoin.core import CBlock, Hash
 from bitcoin.core.serialize import VarIntSerializer
 
+from engine._native import lib
 from engine.errors import FeedError
 from engine.feed.replay import read_block, transactions
 from engine.feed.synthetic import Plan, Traffic
+from engine.feed.thread import ZmqThread
 from engine.feed.zmq import DRAIN_MAX, MESSAGE_BYTES_MAX, NOTICES_MAX, NoticeKind, ZmqFeed
 from tests.publisher import PATIENCE_S, Publisher, eventually
 
@@ -396,3 +398,31 @@ def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
         ZmqFeed(endpoint)
     assert repr(endpoint) in str(caught.value)
     assert "tcp://HOST:PORT" in str(caught.value)
+
+
+def test_the_thread_says_how_each_transaction_follows() -> None:
+    """A gap or a restart makes what follows suspicious, and is found out here."""
+    taken: list[tuple[bytes, int]] = []
+
+    def take(raw: bytes, _t_rx_ns: int, how: int) -> bool:
+        taken.append((raw, how))
+        return len(taken) != 2  # once there is no room, and it is offered again
+
+    publisher = Publisher()
+    feed = ZmqThread(ZmqFeed(publisher.endpoint), take, spin=False)
+    feed.start()
+    publisher.wait_subscriber()
+    for number, raw in ((7, b"a"), (8, b"b"), (10, b"c"), (11, b"d"), (3, b"e"), (4, b"f")):
+        publisher.send(raw, number)
+    eventually(lambda: len(taken) == 7)
+    feed.stop()
+    publisher.close()
+    following, gap, restart = lib.HP_OFFER_NEXT, lib.HP_OFFER_BEHIND_GAP, lib.HP_OFFER_RESTARTED
+    assert taken == [
+        *((b"a", following), (b"b", following), (b"b", following)),
+        *((b"c", gap), (b"d", following), (b"e", restart), (b"f", following)),
+    ]
+
+
+def test_a_thread_that_never_began_can_be_stopped() -> None:
+    ZmqThread(ZmqFeed("tcp://127.0.0.1:9"), lambda *_: True, spin=False).stop()

@@ -23,6 +23,7 @@ from engine.sim.authority import CertificateFiles
 
 from .hot import COINBASE, Hot, OldServer, World, order_in, running
 from .peers import (
+    BTC,
     FIN,
     PING,
     PONG,
@@ -395,6 +396,23 @@ def test_spinning_it_never_sleeps(each_transport: str) -> None:
 # ---- nobody reads the journal --------------------------------------------------------------------
 
 
+def test_a_send_that_ends_the_session_is_told_at_once(
+    files: CertificateFiles, each_transport: str
+) -> None:
+    """The venue reads nothing, until an order finds no room. No command comes to wake anybody."""
+    with serving(files, receive_buffer=4096) as deaf, running(engine_for(LIVE, SELL)) as hot:
+        hot.connect(deaf)
+        for nonce in range(100_000):
+            while not hot.engine.offer_rawtx(deposit("kraken", nonce), time.monotonic_ns()):
+                time.sleep(0.001)
+            if nonce % 100 == 0 and hot.all(Closed):
+                break
+        hot.until(lambda: hot.all(Closed))
+        (failed,) = [fired for fired in hot.all(Fired) if fired.error]
+        assert "in time" in str(failed.error)
+        assert hot.all(Closed)[0].was_open
+
+
 def test_when_nobody_keeps_the_journal_orders_end_and_begin_again(
     server: Server, each_transport: str
 ) -> None:
@@ -529,6 +547,31 @@ def test_with_sequence_a_pause_ends_nothing(server: Server, node: Publisher) -> 
         desk.say(label, nonce)
         desk.publish(deposit("kraken", 10 * nonce + 3))
         assert desk.refusals(2) == ["in-block", None], "at once, in the same moment"
+
+
+def test_a_node_that_never_says_a_word_of_blocks_is_taken_by_its_pauses(
+    server: Server, node: Publisher
+) -> None:
+    """`sequence` is asked for, but the node was started without it."""
+    desk = Desk(server, node, sequence=True)
+    desk.publish(COINBASE)
+    desk.publish(deposit("kraken", 1))
+    assert desk.refusals(1) == ["in-block"]
+    desk.rest()
+    desk.publish(deposit("kraken", 2))
+    assert desk.refusals(1) == [None]
+
+
+def test_the_thousandth_gap_counts_like_the_first(server: Server, node: Publisher) -> None:
+    """Notes for people are limited; what they are about is not."""
+    desk = Desk(server, node)
+    for nonce in range(300):
+        desk.publish(transaction({wallet("nobody"): BTC}, nonce), skip=1)
+    desk.rest()
+    desk.publish(transaction({wallet("nobody"): BTC}, 1_000))
+    desk.publish(deposit("kraken", 1), skip=700)
+    assert desk.refusals(1) == ["in-block"]
+    assert desk.engine.stats()["transactions_lost"] == 1_000
 
 
 def test_a_removal_from_the_mempool_ends_no_block(server: Server, node: Publisher) -> None:

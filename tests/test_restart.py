@@ -352,8 +352,8 @@ def test_while_a_send_is_stuck_its_intent_is_there(
         last, since = None, time.monotonic()
         while time.monotonic() - since < 0.3:  # nothing new for so long
             assert seller.is_alive()
-            for last in reader:
-                since = time.monotonic()
+            for record in reader:
+                last, since = record, time.monotonic()
             time.sleep(0.01)
         assert isinstance(last, Record)
         assert isinstance(last.body, Intent)

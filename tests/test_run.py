@@ -269,17 +269,20 @@ def test_hostile_words_of_a_venue_reach_no_terminal(
         stderr=subprocess.PIPE,
         env={**os.environ, "HARPOON_API_KEY": KEYS[0], "HARPOON_API_SECRET": KEYS[1]},
     )
-    assert process.stdout is not None
-    assert b"live" in process.stdout.readline()
-    while b"connected to the node" not in process.stdout.readline():
-        pass
-    time.sleep(0.3)  # a subscription reaches a PUB socket a moment after its connection
-    publish(node[0], deposit("kraken", 1))
-    line = b""
-    while b"rejected" not in line:
-        line = process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    rest, errors = process.communicate(timeout=15)
+    try:
+        assert process.stdout is not None
+        assert b"live" in process.stdout.readline()
+        while b"connected to the node" not in process.stdout.readline():
+            pass
+        time.sleep(0.3)  # a subscription reaches a PUB socket a moment after its connection
+        publish(node[0], deposit("kraken", 1))
+        line = b""
+        while b"rejected" not in line:
+            line = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=15)
+    finally:
+        process.kill()
     assert b"\x1b" not in line + rest
     assert errors == b""
     assert b"rejected" in rest, "the summary is printed all the same"
