@@ -53,7 +53,8 @@ class Contender:
         with self._running():
             feed = ZmqFeed(self._settings["feed"])
             feed.wait_connected(PATIENCE_S)
-            thread = ZmqThread(feed, self._engine.offer_rawtx, self._settings["feed_spins"])
+            # Where its thread spun too, node and exchange starved on their one core.
+            thread = ZmqThread(feed, self._engine.offer_rawtx, spin=False)
             thread.start()
             yield
             thread.stop()

@@ -44,7 +44,6 @@ class Contender:
     module: str
     words: tuple[str, ...] = ()
     spin: bool = True
-    feed_spins: bool = False  # pyzmq's thread
     transport: str = "io_uring"
     pinned: bool = False  # the whole process, from outside
     target: float | None = None
@@ -59,7 +58,6 @@ NATIVE = (
 )
 PYZMQ = (
     Contender("pyzmq feed, spin", "hot_engine", ("pyzmq",), target=1 / 2),
-    Contender("pyzmq feed, spin, its thread too", "hot_engine", ("pyzmq",), feed_spins=True),
     Contender("pyzmq feed, park", "hot_engine", ("pyzmq",), spin=False),
 )
 RELAY = Contender("C recv + send", "hot_relay", (DIRECT,))
@@ -219,7 +217,6 @@ class Arena:
         given = {
             **self._settings,
             "spin": contender.spin,
-            "feed_spins": contender.feed_spins,
             "transport": contender.transport,
             **settings,
         }
