@@ -227,13 +227,13 @@ def test_reconnections_that_fail_in_every_way_do_not_end_the_run(
     exchange.refuse_upgrade_status = None
     run.notice("connected")
     run.until(lambda record: record["record"] == "progress")  # what waited is behind us
-    publish(node[0], deposit("kraken", 2))
+    publish(node[0], deposit("kraken", 2), 1)
     run.order("acked")
     assert run.end() == (0, "")
 
 
-def publish(publisher: zmq.Socket, raw: bytes) -> None:
-    publisher.send_multipart([b"rawtx", raw, bytes(4)])
+def publish(publisher: zmq.Socket, raw: bytes, number: int = 0) -> None:
+    publisher.send_multipart([b"rawtx", raw, number.to_bytes(4, "little")])
 
 
 @pytest.mark.parametrize("server_time", [0, -1, 10**30, 10**400, 1.5, "now", None])
