@@ -269,8 +269,8 @@ def _endpoint(value: object) -> str:
     if path.startswith("/") and path != endpoint and len(path.encode()) <= _SOCKET_PATH_BYTES_MAX:
         return endpoint
     raise ValueError(
-        'must be "tcp://host:port" or "ipc:///path" (what bitcoind calls unix:/path), the same as '
-        "bitcoind's -zmqpubrawtx"
+        'must be "tcp://host:port" or "ipc:///path" (what bitcoind calls unix:/path, of at most '
+        f"{_SOCKET_PATH_BYTES_MAX} bytes), the same as bitcoind's -zmqpubrawtx"
     )
 
 

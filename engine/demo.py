@@ -251,7 +251,8 @@ def _print_tables(
     if outcome["planted"]:
         planted = ", ".join(f"{n} {kind}" for kind, n in outcome["planted"].items())
         console.print(f"the node had hidden {planted} among {outcome['transactions']} transactions")
-    console.print(report.order_table(outcome["orders"], outcome["refused"]))
+    armed = outcome["stats"]["orders_armed"]
+    console.print(report.order_table(outcome["orders"], outcome["refused"], armed))
     console.print(report.ledger_table(rows))
     console.print(report.latency_table(outcome["latency_ns"]))
     console.print(report.machine_line(outcome["machine"]), highlight=False)

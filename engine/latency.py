@@ -62,7 +62,7 @@ def latencies(path: Path) -> list[Latency]:
 
 
 def table(stages: Sequence[Latency]) -> Table:
-    shown = Table("stage (us)", "count", *_HEADINGS)
+    shown = Table("stage of orders (us)", "count", *_HEADINGS)
     for column in shown.columns[1:]:
         column.justify = "right"
     for stage in stages:

@@ -23,7 +23,7 @@ def draw(stages: Sequence[Latency], file: Path, name: str) -> None:
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     axes = figure.subplots()
     colours = {stage.stage: f"C{number}" for number, stage in enumerate(stages)}
-    colours |= dict.fromkeys(_TOTALS, "black")
+    colours |= dict(zip(_TOTALS, ("black", "crimson"), strict=True))
     for stage in stages:
         _draw_stage(axes, stage, colours[stage.stage])
     _set_axes(axes, max(map(_end_of, stages)))
@@ -53,6 +53,7 @@ def _set_axes(axes: Any, end: float) -> None:
     axes.set_xlim(0, end * 1.14)  # room for the names
     axes.set_xlabel("share of the orders that were as fast, or faster")
     axes.set_yscale("log")
+    axes.set_ylabel("time")
     axes.set_ylim(top=1.6 * axes.get_ylim()[1])
     axes.set_ylim(top=1.6 * axes.get_ylim()[1])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda ns, _: duration(ns)))

@@ -112,8 +112,9 @@ def signal_table(signals: Sequence[Line]) -> Table:
     return table
 
 
-def order_table(orders: Sequence[Line], refused: int) -> Table:
-    """How many orders ended how. Every order that left us counts as sent."""
+def order_table(orders: Sequence[Line], refused: int, armed: int) -> Table:
+    """How many orders ended how. Every order that left us counts as sent; `armed` ones, dry ones
+    too, had been sealed before their transaction came."""
     count: Counter[str] = Counter(order["status"] for order in orders)
     sent = len(orders) - count["dry-run"]
     table = Table("orders", "count")
@@ -121,6 +122,7 @@ def order_table(orders: Sequence[Line], refused: int) -> Table:
     rows = {"sent": sent, **{k: count[k] for k in ("acked", "rejected", "unknown")}}
     if count["dry-run"]:
         rows["dry-run"] = count["dry-run"]
+    rows["armed before the trigger"] = armed
     rows["refused by risk"] = refused
     for name, number in rows.items():
         table.add_row(name, str(number))

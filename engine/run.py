@@ -166,6 +166,7 @@ class _Printer:
 
 
 def _print_summary(console: Console, summary: Line) -> None:
-    console.print(report.order_table(summary["orders"], summary["refused"]))
+    armed = summary["stats"]["orders_armed"]
+    console.print(report.order_table(summary["orders"], summary["refused"], armed))
     console.print(report.latency_table(summary["latency_ns"]))
     console.print(report.machine_line(summary["machine"]), highlight=False)

@@ -17,7 +17,14 @@ from engine.book import Book
 from engine.clock import VenueClock
 from engine.config import Config, Credentials, RuleSettings
 from engine.core import Engine, EngineOptions, Rule, VenueAddress, venue_error
-from engine.errors import FeedError, HarpoonError, JournalError, VenueError
+from engine.errors import (
+    BookError,
+    ConfigError,
+    FeedError,
+    HarpoonError,
+    JournalError,
+    VenueError,
+)
 from engine.feed.native import resolve_endpoint
 from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
@@ -171,15 +178,17 @@ class Runner:
                 c.venue.recv_window_ms,
                 signed=self._credentials.api_secret is not None,
             )
-            engine.add_rule(
-                Rule(
-                    kinds=rule.kinds,
-                    exchange=rule.exchange,
-                    min_net_sat=rule.min_sat,
-                    max_net_sat=rule.max_sat,
-                    order=engine.add_order(template),
-                )
+            row = Rule(
+                kinds=rule.kinds,
+                exchange=rule.exchange,
+                min_net_sat=rule.min_sat,
+                max_net_sat=rule.max_sat,
+                order=engine.add_order(template),
             )
+            try:
+                engine.add_rule(row)
+            except BookError as error:
+                raise ConfigError(f"[[rule]] {rule.name!r} exchange: {error}") from error
         return engine
 
     # ---- starting ------------------------------------------------------------------------------
