@@ -122,7 +122,7 @@ static void check_room(const char *folder)
     while (hp_journal_append(j, HP_RECORD_NOTICE, 0, zeros, sizeof zeros - 1, NULL, 0) == 0)
         ;
     uint64_t room = hp_journal_room(j);
-    require(room >= HP_JOURNAL_RESERVE && hp_journal_ready(j));
+    require(hp_journal_ready(j) == (room >= HP_JOURNAL_RESERVE));
     require(hp_journal_append(j, HP_RECORD_NOTICE, 0, zeros, room - 31, NULL, 0) == -ENOSPC);
     require(hp_journal_append(j, HP_RECORD_NOTICE, 0, zeros, room - 32, NULL, 0) == 0);
     require(hp_journal_room(j) == 0 && !hp_journal_ready(j));
