@@ -288,6 +288,11 @@ class Engine:
                     f"({record.words}): leave its files alone"
                 )
 
+    def journal_is_there(self) -> bool:
+        """The segment that records() has come to is still in its folder."""
+        number = self._reader.place().segment
+        return number == 0 or (self._journal.folder / f"{number:08}.hpj").exists()
+
     def events(self) -> Iterator[Body]:
         """The same without the records' numbers and times."""
         return (record.body for record in self.records())

@@ -142,6 +142,7 @@ class Runner:
         self._feed_complaint = ""
         self._early_notices: list[str] = []
         self._journal_complained = False
+        self._journal_gone = False
         self._stopping = False
         self._started = False
         self._refused = 0
@@ -329,7 +330,7 @@ class Runner:
         if self._credentials.private_key is not None:
             self._log_on()
         self._next_time = time.monotonic() + TIME_EVERY_S
-        if self._started:
+        if self._started and not self._journal_gone:
             self._engine.command_hold(False)
 
     def _log_on(self) -> None:
@@ -436,6 +437,8 @@ class Runner:
             self._next_overdue = now + OVERDUE_EVERY_S
             for order in self._orders.overdue(time.monotonic_ns(), REPLY_S):
                 self._emit({"record": "order", **order.as_json()})
+            if not self._journal_gone and not self._engine.journal_is_there():
+                self._stop_without_journal()
         if now >= self._silent_at:
             self._silent_at = now + self._config.feed.silent_after_s
             self._notice(
@@ -447,6 +450,15 @@ class Runner:
         elif now >= self._next_time:
             self._next_time = now + TIME_EVERY_S
             self._check_pulse()
+
+    def _stop_without_journal(self) -> None:
+        """What is written to a deleted file nobody will read: a restart would know no order."""
+        self._journal_gone = True
+        self._engine.command_hold(True)
+        self._notice(
+            f"files of the journal {self._config.journal.folder} were deleted: no order is sent "
+            "any more; put them back, or start anew when you know what became of the orders"
+        )
 
     def _care_for_connection(self, now: float) -> None:
         """Exponential backoff with jitter, so that many engines do not come back as one."""

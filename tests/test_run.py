@@ -232,6 +232,23 @@ def test_reconnections_that_fail_in_every_way_do_not_end_the_run(
     assert run.end() == (0, "")
 
 
+def test_without_its_journal_no_order_leaves(
+    exchange: ExchangeSim,
+    configured: Callable[..., Path],
+    node: tuple[zmq.Socket, str],
+    tmp_path: Path,
+) -> None:
+    run = Run(configured(exchange.url, exchange.ca_file))
+    run.ready()
+    with Feed(node[0], rate=50):
+        run.order("acked")
+        for segment in (tmp_path / "journal").glob("*.hpj"):
+            segment.unlink()
+        run.notice("were deleted: no order is sent any more")
+        run.until(lambda r: r["record"] == "refused" and r["limit"] == "not-ready")
+    assert run.end() == (0, "")
+
+
 def publish(publisher: zmq.Socket, raw: bytes, number: int = 0) -> None:
     publisher.send_multipart([b"rawtx", raw, number.to_bytes(4, "little")])
 
