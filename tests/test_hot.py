@@ -454,6 +454,8 @@ def read_orders(peer, received: list[str]) -> None:
     while True:
         try:
             opcode, payload = peer.frame()
+        except TimeoutError:  # silence
+            continue
         except (OSError, EOFError):
             return
         if opcode == TEXT:
