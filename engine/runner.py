@@ -585,6 +585,11 @@ class Runner:
         lost = stats.counters["records_lost"] - self._stats.get("records_lost", 0)
         if lost:
             self._notice(f"{lost} records found no room in the journal and are lost")
+        malformed = stats.counters["malformed"] - self._stats.get("malformed", 0)
+        if malformed:
+            self._notice(
+                f"{malformed} transactions could not be read and were skipped: check the node"
+            )
         self._stats = dict(stats.counters)
         if self._started:
             self._emit({"record": "progress", "stats": self._stats})

@@ -22,7 +22,6 @@ from engine.sim.authority import CertificateFiles
 from engine.venues.binance import signature_payload
 
 from .peers import (
-    BTC,
     FIN,
     PING,
     PONG,
@@ -43,16 +42,6 @@ from .tls_records import DATA, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUEST, Keys, 
 PATIENCE_S = 20.0
 ROOT = Path(__file__).resolve().parents[1]
 AnyBody = TypeVar("AnyBody", bound=Body)
-
-COINBASE = (
-    bytes.fromhex("0100000001")
-    + bytes(32)
-    + bytes.fromhex("ffffffff020101ffffffff01")
-    + (50 * BTC).to_bytes(8, "little")
-    + bytes([22])
-    + wallet("pool")
-    + bytes(4)
-)
 
 
 class Hot:

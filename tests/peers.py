@@ -259,6 +259,17 @@ def book_of(*exchanges: str) -> Book:
     return Book([BookEntry(str(address_of(wallet(name))), name) for name in exchanges])
 
 
+COINBASE = (
+    bytes.fromhex("0100000001")
+    + bytes(32)
+    + bytes.fromhex("ffffffff020101ffffffff01")
+    + (50 * BTC).to_bytes(8, "little")
+    + bytes([22])
+    + wallet("pool")
+    + bytes(4)
+)
+
+
 def transaction(outputs: dict[bytes, int], nonce: int = 0, n_in: int = 1) -> bytes:
     """A legacy transaction whose inputs reveal nothing; `nonce` makes its outpoints unique."""
     inputs = b"".join(

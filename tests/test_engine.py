@@ -18,6 +18,7 @@ from engine.venues.binance import order_template
 from tests.peers import (
     API_KEY,
     BTC,
+    COINBASE,
     FIN,
     PATIENCE_S,
     PING,
@@ -39,15 +40,6 @@ from tests.peers import (
 )
 
 ORDER_STAGES = ("build", "sign", "frame", "seal")
-COINBASE = (
-    bytes.fromhex("0100000001")
-    + bytes(32)
-    + bytes.fromhex("ffffffff020101ffffffff01")
-    + (50 * BTC).to_bytes(8, "little")
-    + bytes([22])
-    + wallet("pool")
-    + bytes(4)
-)
 
 
 def live(max_orders: int = 100, cooldown_ns: int = 0) -> EngineOptions:

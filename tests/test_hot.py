@@ -21,9 +21,10 @@ from engine.feed.native import resolve_endpoint
 from engine.records import Closed, Command, FeedNote, Fired, Opened, Signal, Stats
 from engine.sim.authority import CertificateFiles
 
-from .hot import COINBASE, Hot, OldServer, World, order_in, running
+from .hot import Hot, OldServer, World, order_in, running
 from .peers import (
     BTC,
+    COINBASE,
     FIN,
     PING,
     PONG,

@@ -232,6 +232,19 @@ def test_reconnections_that_fail_in_every_way_do_not_end_the_run(
     assert run.end() == (0, "")
 
 
+def test_what_is_no_transaction_is_said_to_be(
+    exchange: ExchangeSim, configured: Callable[..., Path], node: tuple[zmq.Socket, str]
+) -> None:
+    run = Run(configured(exchange.url, exchange.ca_file))
+    run.ready()
+    publish(node[0], bytes(50), 0)
+    publish(node[0], deposit("kraken", 1) + b"more", 1)
+    run.notice("could not be read and were skipped: check the node")
+    publish(node[0], deposit("kraken", 2), 2)
+    run.order("acked")
+    assert run.end() == (0, "")
+
+
 def test_without_its_journal_no_order_leaves(
     exchange: ExchangeSim,
     configured: Callable[..., Path],
