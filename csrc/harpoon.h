@@ -413,7 +413,9 @@ int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record);
  * number advances and all alternatives are wiped. Between hp_tls_sealed() and this no other call
  * may be made. Committing what was not sealed ends the write side. */
 void hp_tls_commit(hp_tls *tls, int slot);
-/* None was sent and none will be: all alternatives are wiped, the number stays. */
+/* The record in `slot`, or all alternatives, were not sent and will not be: they are wiped, the number
+ * stays. */
+void hp_tls_spoil(hp_tls *tls, int slot);
 void hp_tls_discard(hp_tls *tls);
 /* Why the last call failed, in OpenSSL's words; "" if it did not. */
 const char *hp_tls_reason(const hp_tls *tls);
@@ -499,8 +501,8 @@ enum hp_record_kind { /* what the payload is */
     HP_RECORD_SIGNAL = 2,   /* hp_signal, then its listed hp_paid_output's */
     HP_RECORD_INTENT = 3,   /* hp_intent, then its outpoints: before the send */
     HP_RECORD_ORDER = 4,    /* hp_order_event: after the send or the refusal */
-    HP_RECORD_MESSAGE = 5,  /* text from the venue */
-    HP_RECORD_OPENED = 6,   /* a session is open; the cipher in words */
+    HP_RECORD_MESSAGE = 5,  /* hp_session_note, then text from the venue */
+    HP_RECORD_OPENED = 6,   /* hp_session_note, then the cipher in words: that session is open */
     HP_RECORD_CLOSED = 7,   /* hp_closed_note, then the reason in words */
     HP_RECORD_FEED = 8,     /* hp_feed_note, then words */
     HP_RECORD_BLOCK = 9,    /* hp_block_note */
@@ -554,16 +556,27 @@ typedef struct hp_block_note { /* a block joined or left the node's chain */
     uint8_t pad;
 } hp_block_note;
 
+#define HP_SESSIONS 2 /* with the venue, so that one takes over before the other ends: 0 and 1 */
+#define HP_EVERY_SESSION (-1)
+
+typedef struct hp_session_note { /* which session it is about */
+    uint32_t session;
+    uint32_t pad;
+} hp_session_note;
+
 typedef struct hp_closed_note { /* a session ended, or could not be opened */
     int32_t error;    /* -errno or -HP_E..., 0 when we closed it */
     uint8_t was_open;
-    uint8_t pad[3];
+    uint8_t session;
+    uint8_t pad[2];
 } hp_closed_note;
 
 typedef struct hp_command_note {
     int64_t value;    /* what came with it */
     uint32_t command;
     int32_t error;    /* 0, or the code with which it was refused */
+    int32_t session;  /* as it came with the command */
+    uint32_t pad;
 } hp_command_note;
 
 /* ---- journal --------------------------------------------------------------------------------- */
@@ -700,6 +713,7 @@ typedef struct hp_order_event {
     uint8_t verdict;         /* enum hp_verdict */
     uint8_t armed;           /* was sealed before the trigger */
     char client_id[37];      /* "" when it was refused */
+    uint8_t session;         /* that the order went to, or was tried last */
 } hp_order_event;
 
 typedef struct hp_stats {
@@ -752,25 +766,33 @@ void hp_engine_remember(hp_engine *engine, const uint8_t outpoint[36]);
 /* ---- the hot thread */
 
 /* The loop, until HP_COMMAND_STOP or hp_engine_abort(): feeds, orders, the venue, arming. The
- * calling thread owns the engine, and nobody else can hold it up. Every new connection is held (see
- * HP_COMMAND_HOLD). 0, or why it could not begin: hp_engine_reason() has words for -HP_ERING. */
+ * calling thread owns the engine, and nobody else can hold it up. 0, or why it could not begin:
+ * hp_engine_reason() has words for -HP_ERING.
+ *
+ * Every order template is armed on each session that takes orders: that is open, not held, and has
+ * nothing left to send. An order goes to the preferred session if that takes it, else to the other,
+ * and to one of them only (magazine.h). */
 int hp_engine_run(hp_engine *engine);
 
 enum hp_command { /* what the one controlling thread asks of the hot thread */
     HP_COMMAND_CONNECT = 1, /* hp_engine_command_connect() */
     HP_COMMAND_LISTEN,      /* the feeds may connect */
-    HP_COMMAND_TEXT,        /* send this text message, which is not an order */
-    HP_COMMAND_HOLD,        /* 1: refuse every order as not-ready; 0: no longer */
+    HP_COMMAND_TEXT,        /* send this text message, which is not an order, on that session */
+    HP_COMMAND_HOLD,        /* 1: that session takes no orders; with HP_EVERY_SESSION none does,
+                               which is a hold of its own. 0: no longer. A new connection is held */
     HP_COMMAND_CLOCK_OFFSET, /* ms: the venue's clock minus ours, in every order's timestamp */
-    HP_COMMAND_CLOSE,       /* say goodbye to the venue */
+    HP_COMMAND_CLOSE,       /* say goodbye to the venue on that session */
     HP_COMMAND_STOP,
+    HP_COMMAND_PREFER,      /* orders go to that session first; in the beginning to 0 */
 };
 
-/* One thread, any: 0, or -ENOSPC while the hot thread does not come to it. */
-int hp_engine_command(hp_engine *engine, int command, int64_t number, const uint8_t *bytes,
-                      size_t len);
-/* Close what is open, then connect, TLS, upgrade: HP_RECORD_OPENED or HP_RECORD_CLOSED tells. */
-int hp_engine_command_connect(hp_engine *engine, const hp_venue_address *venue);
+/* One thread, any: 0, or -ENOSPC while the hot thread does not come to it. `session` means nothing
+ * to a command that is not about one. HP_RECORD_COMMAND tells what came of it. */
+int hp_engine_command(hp_engine *engine, int command, int session, int64_t number,
+                      const uint8_t *bytes, size_t len);
+/* Close what is open on that session, then connect, TLS, upgrade: HP_RECORD_OPENED or
+ * HP_RECORD_CLOSED tells. */
+int hp_engine_command_connect(hp_engine *engine, int session, const hp_venue_address *venue);
 enum hp_offer { /* where a transaction stands in its publisher's numbering */
     HP_OFFER_NEXT = 0,
     HP_OFFER_BEHIND_GAP,
@@ -783,7 +805,7 @@ int hp_engine_offer_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int
 
 /* ---- the same in single steps, for one thread that owns the engine from the first of them on */
 
-/* Close what is open, then connect, TLS, upgrade: 0 when the session is open, else the error, for
+/* Session 0: close what is open, then connect, TLS, upgrade: 0 when it is open, else the error, for
  * which hp_engine_reason() has words. */
 int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
 /* One raw transaction from a feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
@@ -792,19 +814,21 @@ int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t
  * what can wait. 0; -HP_ENOT_READY without a session or feed to wait for; -ECANCELED when aborted,
  * which has ended the session. */
 int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);
-/* HP_COMMAND_TEXT, HP_COMMAND_HOLD, HP_COMMAND_CLOCK_OFFSET, HP_COMMAND_CLOSE at once. */
+/* At once, of session 0: HP_COMMAND_TEXT, HP_COMMAND_HOLD, HP_COMMAND_CLOCK_OFFSET (of all),
+ * HP_COMMAND_CLOSE. */
 int hp_engine_send_text(hp_engine *engine, const uint8_t *text, size_t len);
 void hp_engine_hold(hp_engine *engine, int held);
 int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
 int hp_engine_close(hp_engine *engine);
-/* 1 when this order would be sent as it lies, sealed. */
-int hp_engine_armed(const hp_engine *engine, int order);
+/* 1 when this order would be sent as it lies, sealed, by that session, or by every one that takes
+ * orders, of which there must be one. */
+int hp_engine_armed(const hp_engine *engine, int order, int session);
 
-int hp_engine_ready(const hp_engine *engine);
+int hp_engine_ready(const hp_engine *engine); /* a session is open */
 const char *hp_engine_reason(const hp_engine *engine);
 /* The transport and what is used of it, in words. */
 const char *hp_engine_transport(const hp_engine *engine);
-const char *hp_engine_cipher(hp_engine *engine);
+const char *hp_engine_cipher(hp_engine *engine); /* session 0's */
 
 /* ---- any thread */
 

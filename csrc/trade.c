@@ -35,23 +35,37 @@ static void lap(stopwatch *w, int stage)
 
 /* ---- one order ------------------------------------------------------------------------------- */
 
-/* A round that is not armed, made on the spot, or only sealed where it lies framed: 1 sealed ahead,
- * 0 only framed, or an error. */
-static int load(hp_engine *e, uint32_t i, stopwatch *w)
+/* The round on its session, as it waits or made on the spot: 1 sealed ahead, 0 only framed, or an
+ * error. */
+static int load(hp_engine *e, hp_order_event *o, stopwatch *w)
 {
-    if (!hp_magazine_is_framed(&e->magazine, i, w->last_ns)) {
-        hp_magazine_build(&e->magazine, i, w->last_ns);
+    hp_magazine *m = &e->magazine;
+    uint32_t i = o->order;
+    o->armed = (uint8_t)hp_magazine_is_armed(m, o->session, i, w->last_ns);
+    if (o->armed)
+        return 1;
+    if (!hp_magazine_is_framed(m, i, w->last_ns)) {
+        hp_magazine_build(m, i, w->last_ns);
         lap(w, HP_STAGE_BUILD);
-        hp_order_sign(&e->magazine.orders[i]);
+        hp_order_sign(&m->orders[i]);
         lap(w, HP_STAGE_SIGN);
-        int rc = hp_magazine_frame(&e->magazine, e->session, i);
+        int rc = hp_magazine_frame(m, o->session, i);
         lap(w, HP_STAGE_FRAME);
         if (rc < 0)
             return rc;
     }
-    int rc = hp_magazine_seal(&e->magazine, e->session, i);
+    int rc = hp_magazine_seal(m, o->session, i);
     lap(w, HP_STAGE_SEAL);
     return rc;
+}
+
+/* The session that has not taken the order is left for the other: 0 when that takes none. */
+static int try_other(hp_engine *e, hp_order_event *o)
+{
+    int other = hp_engine_taker(e, o->session);
+    if (other >= 0)
+        o->session = (uint8_t)other;
+    return other >= 0;
 }
 
 /* The order is in the journal before it can be anywhere else. */
@@ -83,28 +97,30 @@ static int write_intent(hp_engine *e, const hp_tx *tx, const hp_signal *s, const
 
 /* A session that cannot seal ahead: seal and send now. A dry run seals for nobody, since a record
  * that is sealed and not sent would break such a session's sequence. */
-static int seal_and_send(hp_engine *e, uint32_t i, stopwatch *w)
+static int seal_and_send(hp_engine *e, const hp_order_event *o, stopwatch *w)
 {
-    const hp_round *round = &e->magazine.rounds[i];
+    const hp_round *round = &e->magazine.rounds[o->order];
+    hp_session *session = e->links[o->session].session;
     int rc = e->config.live
-                 ? hp_session_seal(e->session, round->frame, round->frame_len)
+                 ? hp_session_seal(session, round->frame, round->frame_len)
                  : hp_rehearsal_seal(e->rehearsal, round->frame, round->frame_len);
     lap(w, HP_STAGE_SEAL);
     if (rc < 0 || !e->config.live)
         return rc;
-    rc = hp_session_flush(e->session);
+    rc = hp_session_flush(session);
     lap(w, HP_STAGE_SEND);
     return rc;
 }
 
-static int send_sealed(hp_engine *e, uint32_t i, stopwatch *w)
+static int send_sealed(hp_engine *e, const hp_order_event *o, stopwatch *w)
 {
+    hp_session *session = e->links[o->session].session;
     if (!e->config.live) {
-        hp_session_disarm(e->session);
+        hp_session_disarm(session);
         return 0;
     }
     int64_t now_ns = w->last_ns;
-    int rc = hp_session_fire(e->session, (int)i, &now_ns);
+    int rc = hp_session_fire(session, o->order, &now_ns);
     lap_at(w, HP_STAGE_SEND, now_ns);
     return rc;
 }
@@ -113,16 +129,17 @@ static int send_sealed(hp_engine *e, uint32_t i, stopwatch *w)
 static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_order_event *o,
                  stopwatch *w)
 {
-    uint32_t i = o->order;
-    hp_round *round = &e->magazine.rounds[i];
-    o->armed = (uint8_t)hp_magazine_is_armed(&e->magazine, e->session, i, w->last_ns);
-    int sealed = o->armed ? 1 : load(e, i, w);
+    const hp_round *round = &e->magazine.rounds[o->order];
+    o->session = (uint8_t)hp_engine_taker(e, -1);
+    int sealed = load(e, o, w);
+    if (sealed < 0 && try_other(e, o))
+        sealed = load(e, o, w);
     if (sealed < 0) { /* nothing can have left */
         o->verdict = HP_REFUSED_NOT_READY;
         o->error = sealed;
         return;
     }
-    const hp_shot *shot = sealed ? &round->sealed : &round->framed;
+    const hp_shot *shot = sealed ? &round->sealed[o->session] : &round->framed;
     memcpy(o->client_id, shot->client_id, sizeof o->client_id);
     o->timestamp_ms = shot->timestamp_ms;
     if (write_intent(e, tx, s, o) < 0) {
@@ -131,8 +148,8 @@ static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_order_eve
     }
     lap(w, HP_STAGE_JOURNAL);
     hp_risk_count(&e->risk, (uint32_t)o->rule, w->last_ns);
-    int rc = sealed ? send_sealed(e, i, w) : seal_and_send(e, i, w);
-    hp_magazine_spend(&e->magazine, i);
+    int rc = sealed ? send_sealed(e, o, w) : seal_and_send(e, o, w);
+    hp_magazine_spend(&e->magazine, o->order, o->client_id);
     o->error = rc < 0 ? rc : 0;
     o->verdict = rc < 0 ? HP_SEND_FAILED : e->config.live ? HP_ALLOWED : HP_DRY_RUN;
 }
@@ -169,7 +186,7 @@ static void act(hp_engine *e, const hp_tx *tx, const hp_signal *s, int in_block,
     memcpy(o->txid, s->txid, sizeof o->txid);
     hp_circumstances now = {
         .now_ns = w.last_ns,
-        .ready = hp_engine_ready(e) && !e->held,
+        .ready = hp_engine_taker(e, -1) >= 0,
         .in_block = in_block,
         .journal = hp_journal_ready(e->journal),
     };
@@ -349,5 +366,7 @@ void hp_trade_rehearse(hp_engine *e)
     const hp_round *round = &e->magazine.rounds[0];
     if (round->frame_len)
         hp_rehearsal_send(e->rehearsal, round->frame, round->frame_len);
-    hp_session_touch(e->session);
+    int session = hp_engine_taker(e, -1);
+    if (session >= 0)
+        hp_session_touch(e->links[session].session);
 }

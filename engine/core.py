@@ -22,7 +22,7 @@ from engine.venues.binance import OrderTemplate
 
 TRANSPORTS = {"io_uring": lib.HP_TRANSPORT_URING, "syscall": lib.HP_TRANSPORT_SYSCALL}
 
-_MESSAGE_BYTES_MAX = 1 << 20
+_MESSAGE_BYTES_MAX = lib.HP_RECORD_BYTES_MAX - ffi.sizeof("hp_session_note")
 _SEND_TIMEOUT_NS = 1_000_000_000
 _SCRATCH_SEGMENT_BYTES = 8 << 20
 
@@ -188,34 +188,47 @@ class Engine:
         """The loop, without the GIL, until command_stop() or abort()."""
         self._check(lib.hp_engine_run(self._handle), "the engine's thread")
 
-    def command_connect(self, venue: VenueAddress) -> None:
-        """Opened or Closed tells what came of it; orders are held."""
+    def command_connect(self, venue: VenueAddress, session: int = 0) -> None:
+        """Opened or Closed tells what came of it; the new session is held."""
         address, _alive = _venue_address(venue)
-        check(lib.hp_engine_command_connect(self._handle, address), "telling the engine to connect")
+        code = lib.hp_engine_command_connect(self._handle, session, address)
+        check(code, "telling the engine to connect")
 
     def command_listen(self) -> None:
         """The feeds may connect."""
         self._command(lib.HP_COMMAND_LISTEN)
 
-    def command_text(self, message: bytes) -> None:
-        self._command(lib.HP_COMMAND_TEXT, message=message)
+    def command_text(self, message: bytes, session: int = 0) -> None:
+        self._command(lib.HP_COMMAND_TEXT, session, message=message)
 
-    def command_hold(self, held: bool) -> None:
-        """While held, every order is refused as not-ready."""
-        self._command(lib.HP_COMMAND_HOLD, held)
+    def command_hold(self, held: bool, session: int | None = None) -> None:
+        """A session that is held takes no orders. `session` None: none of them does, a hold of its
+        own."""
+        whose = lib.HP_EVERY_SESSION if session is None else session
+        self._command(lib.HP_COMMAND_HOLD, whose, held)
+
+    def command_prefer(self, session: int) -> None:
+        """Orders go to that session if it takes them."""
+        self._command(lib.HP_COMMAND_PREFER, session)
 
     def command_clock_offset(self, offset_ms: int) -> None:
         """The venue's clock minus ours."""
-        self._command(lib.HP_COMMAND_CLOCK_OFFSET, offset_ms)
+        self._command(lib.HP_COMMAND_CLOCK_OFFSET, number=offset_ms)
 
-    def command_close(self) -> None:
-        self._command(lib.HP_COMMAND_CLOSE)
+    def command_close(self, session: int = 0) -> None:
+        self._command(lib.HP_COMMAND_CLOSE, session)
 
     def command_stop(self) -> None:
         self._command(lib.HP_COMMAND_STOP)
 
-    def _command(self, command: int, number: int = 0, message: bytes = b"") -> None:
-        code = lib.hp_engine_command(self._handle, command, number, message, len(message))
+    def _command(
+        self,
+        command: int,
+        session: int = lib.HP_EVERY_SESSION,
+        number: int = 0,
+        message: bytes = b"",
+    ) -> None:
+        code = lib.hp_engine_command(self._handle, command, session, number, message, len(message))
         check(code, "telling the engine's thread something")
 
     def offer_rawtx(self, raw: bytes, t_rx_ns: int, offer: int = lib.HP_OFFER_NEXT) -> bool:
@@ -226,7 +239,7 @@ class Engine:
         )
         return code == 0
 
-    # ---- single steps: the owning thread ------------------------------------------------------
+    # ---- single steps: the owning thread; of session 0 ----------------------------------------
 
     def set_clock_offset(self, offset_ms: int) -> None:
         check(lib.hp_engine_set_clock_offset(self._handle, offset_ms), "setting the clock offset")
@@ -264,16 +277,18 @@ class Engine:
             check(code, "sending to the venue")
 
     def hold(self, held: bool) -> None:
-        """While held, every order is refused as not-ready."""
+        """While held, the session takes no orders."""
         lib.hp_engine_hold(self._handle, held)
 
     def close(self) -> None:
         """Say goodbye to the venue; does nothing without a session."""
         check(lib.hp_engine_close(self._handle), "closing the session")
 
-    def armed(self, order: int) -> bool:
-        """Whether this order would be sent as it lies, sealed."""
-        return bool(lib.hp_engine_armed(self._handle, order))
+    def armed(self, order: int, session: int | None = None) -> bool:
+        """Whether this order would be sent as it lies, sealed: by that session, or by every one
+        that takes orders."""
+        whose = lib.HP_EVERY_SESSION if session is None else session
+        return bool(lib.hp_engine_armed(self._handle, order, whose))
 
     def records(self) -> Iterator[Record]:
         """What the journal has got since the last call."""

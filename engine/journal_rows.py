@@ -82,8 +82,8 @@ def iso_time(epoch_ns: int) -> str:
 
 def _columns(record: Record) -> dict[str, Any]:
     match record.body:
-        case records.Message(text):
-            return {"text": text.decode("utf-8", "replace")}
+        case records.Message(text, session):
+            return {"text": text.decode("utf-8", "replace"), "session": session}
         case records.Stats(counters):
             return dict(counters)
         case records.Unknown(kind, payload):

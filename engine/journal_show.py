@@ -93,9 +93,11 @@ def _what(record: Record) -> str:
             )
         case records.Fired() as fired:
             return _fired(fired, record.names)
-        case records.Message(text):
-            return text.decode("utf-8", "replace")
-        case records.Opened(words) | records.Closed(reason=words) | records.Notice(words):
+        case records.Message(text, session):
+            return f"session {session}: {text.decode('utf-8', 'replace')}"
+        case records.Opened(words, session) | records.Closed(reason=words, session=session):
+            return f"session {session}: {words}"
+        case records.Notice(words):
             return words
         case records.FeedNote() as note:
             count = f" {note.count:,}" if note.count else ""
@@ -104,7 +106,8 @@ def _what(record: Record) -> str:
             return f"{'connected' if connected else 'disconnected'} {hash_}, endpoint {endpoint}"
         case records.Command() as command:
             refused = f", refused: {command.error}" if command.error else ""
-            return f"{command.command} {command.value}{refused}"
+            whose = "" if command.session is None else f" of session {command.session}"
+            return f"{command.command} {command.value}{whose}{refused}"
         case records.Stats(counters):
             return ", ".join(f"{name} {count:,}" for name, count in counters.items() if count)
         case records.Spent(txid, outpoints):
@@ -128,7 +131,8 @@ def _fired(fired: records.Fired, names: Names) -> str:
     total_ns = fired.stage_ns.get("fire_total")
     took = "" if total_ns is None else f" in {microseconds(total_ns)} us"
     why = f" ({fired.refusal or fired.error})" if status in ("refused", "failed") else took
-    return f"{status}{why}  {_order(fired.order, names)}  {fired.client_id}"
+    where = "" if fired.refusal else f" on session {fired.session}"
+    return f"{status}{where}{why}  {_order(fired.order, names)}  {fired.client_id}"
 
 
 def _order(number: int, names: Names) -> str:

@@ -153,6 +153,7 @@ class Fired:
     armed: bool
     timestamp_ms: int
     sent_ns: int
+    session: int  # that it went to, or was tried last
     stage_ns: Mapping[str, int]  # of the stages it went through
 
 
@@ -161,11 +162,13 @@ class Message:
     """A text message from the venue."""
 
     text: bytes
+    session: int
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     cipher: str
+    session: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,7 @@ class Closed:
     reason: str
     code: int
     was_open: bool
+    session: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +205,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the hot thread was told: one of COMMANDS."""
+    """What the hot thread was told: one of COMMANDS. `session` is what came with it, None for every
+    session or none in particular."""
 
     command: str
     value: int
     error: str | None
+    session: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,13 +398,24 @@ def _order(payload: bytes, names: Names) -> Fired:
         armed=bool(o.armed),
         timestamp_ms=o.timestamp_ms,
         sent_ns=o.sent_ns,
+        session=o.session,
         stage_ns={s: ns for s, ns in zip(STAGES, o.stage_ns, strict=True) if ns >= 0},
     )
 
 
+def _message(payload: bytes, _: Names) -> Message:
+    note, rest = _cut(payload, "hp_session_note")
+    return Message(rest, note.session)
+
+
+def _opened(payload: bytes, _: Names) -> Opened:
+    note, rest = _cut(payload, "hp_session_note")
+    return Opened(_words(rest), note.session)
+
+
 def _closed(payload: bytes, _: Names) -> Closed:
     c, rest = _cut(payload, "hp_closed_note")
-    return Closed(_words(rest), -c.error, bool(c.was_open))
+    return Closed(_words(rest), -c.error, bool(c.was_open), c.session)
 
 
 def _feed(payload: bytes, _: Names) -> FeedNote:
@@ -417,7 +434,8 @@ def _command(payload: bytes, _: Names) -> Command:
     error = text(lib.hp_strerror(c.error)) if c.error else None
     command = COMMANDS.get(c.command, f"command {c.command}")
     value = c.value & 0xFFFF if command == "connect" else c.value  # the port; the rest is a time
-    return Command(command, value, error)
+    session = None if c.session == lib.HP_EVERY_SESSION else c.session
+    return Command(command, value, error, session)
 
 
 def _stats(payload: bytes, _: Names) -> Stats:
@@ -436,8 +454,8 @@ _DECODERS: Mapping[int, Callable[[bytes, Names], Body]] = {
     lib.HP_RECORD_SIGNAL: _signal,
     lib.HP_RECORD_INTENT: _intent,
     lib.HP_RECORD_ORDER: _order,
-    lib.HP_RECORD_MESSAGE: lambda payload, _: Message(payload),
-    lib.HP_RECORD_OPENED: lambda payload, _: Opened(_words(payload)),
+    lib.HP_RECORD_MESSAGE: _message,
+    lib.HP_RECORD_OPENED: _opened,
     lib.HP_RECORD_CLOSED: _closed,
     lib.HP_RECORD_FEED: _feed,
     lib.HP_RECORD_BLOCK: _block,

@@ -218,7 +218,7 @@ class Runner:
         self._start_feed()
         self._wait(lambda: False, FEED_SETTLE_S)
         self._started = True
-        self._engine.command_hold(False)
+        self._engine.command_hold(False, 0)
         self._emit(
             {
                 "record": "ready",
@@ -331,7 +331,7 @@ class Runner:
             self._log_on()
         self._next_time = time.monotonic() + TIME_EVERY_S
         if self._started and not self._journal_gone:
-            self._engine.command_hold(False)
+            self._engine.command_hold(False, 0)
 
     def _log_on(self) -> None:
         assert self._credentials.private_key is not None

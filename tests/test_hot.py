@@ -78,7 +78,7 @@ def test_every_command_is_obeyed_and_written_down(
         engine.command_text(b"a text")
         assert peer.frame() == (TEXT, b"a text")
         assert hot.fire(deposit("kraken", 1)).refusal == "not-ready", "a new session is held"
-        engine.command_hold(False)
+        engine.command_hold(False, 0)
         assert hot.fire(deposit("kraken", 2)).refusal is None
         before_ms = time.time_ns() // 1_000_000
         assert order_in(peer.frame()[1])["timestamp"] <= before_ms + 1
@@ -86,7 +86,7 @@ def test_every_command_is_obeyed_and_written_down(
         fired = hot.fire(deposit("kraken", 3))
         assert abs(fired.timestamp_ms + 40_000 - time.time_ns() // 1_000_000) < 5_000
         assert order_in(peer.frame()[1])["timestamp"] == fired.timestamp_ms
-        engine.command_hold(True)
+        engine.command_hold(True, 0)
         assert hot.fire(deposit("kraken", 4)).refusal == "not-ready"
         assert peer.is_silent(0.05)
         assert not hot.all(FeedNote), "feeds wait to be told"
@@ -202,7 +202,7 @@ def test_a_lost_session_is_told_and_its_successor_is_held(server: Server, hot: H
     assert hot.fire(deposit("kraken", 2)).refusal == "not-ready"
     peer = hot.connect(server, held=True)
     assert hot.fire(deposit("kraken", 3)).refusal == "not-ready"
-    hot.engine.command_hold(False)
+    hot.engine.command_hold(False, 0)
     fired = hot.fire(deposit("kraken", 4))
     assert order_in(peer.frame()[1])["newClientOrderId"] == fired.client_id
 
@@ -268,7 +268,7 @@ def test_a_python_that_stands_still_is_not_noticed(
         engine.command_connect(world.address)
         engine.command_listen()
         hot.until(lambda: hot.all(Opened) and hot.all(FeedNote))
-        engine.command_hold(False)
+        engine.command_hold(False, 0)
         world.begin(0, ORDERS, EVERY_MS, 100)
         free = world.traffic()
         hot.until(lambda: len(hot.all(Fired)) == ORDERS)
@@ -315,7 +315,7 @@ def test_it_stays_where_it_is_told(each_transport: str) -> None:
     cpus = os.sched_getaffinity(0)
     cpu = max(cpus)
     with running(engine_for(replace(LIVE, cpu=cpu))) as hot:
-        hot.engine.command_hold(True)
+        hot.engine.command_hold(True, 0)
         hot.until(lambda: hot.all(Command))
         assert os.sched_getaffinity(hot.thread.native_id or -1) == {cpu}
     assert os.sched_getaffinity(0) == cpus
@@ -350,7 +350,7 @@ def test_parked_it_costs_almost_nothing(
         peer = hot.connect(server)
         shares["armed"] = cpu_share(hot)
         assert hot.fire(deposit("kraken", 1)).armed
-        engine.command_hold(True)
+        engine.command_hold(True, 0)
         time.sleep(0.1)
         shares["held"] = cpu_share(hot)
         peer.reset()
@@ -381,7 +381,7 @@ def test_parked_it_wakes_at_once(each_transport: str) -> None:
             time.sleep(0.02)
             before = time.monotonic()
             if nonce % 2:
-                hot.engine.command_hold(True)
+                hot.engine.command_hold(True, 0)
                 hot.until(lambda nonce=nonce: len(hot.all(Command)) == nonce // 2 + 1)
             else:
                 hot.fire(deposit("kraken", nonce))
