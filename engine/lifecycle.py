@@ -220,7 +220,7 @@ class Orders:
         asks, client_id = asked
         order = self.get(client_id)
         if order is None:
-            self.late += 1
+            self._on_unknown_id(client_id)
             return []
         if asks == client_ids.PLACE:
             return self._on_placed(order, reply, t_ns)

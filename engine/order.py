@@ -231,14 +231,13 @@ def _end(leg: Leg, report: OrderReport, filled: Decimal) -> tuple[str | None, st
     """The leg's end, and what is contradictory. An end stays, but for `rejected` when the venue
     reports the order all the same: an order that may have been filled is never taken for none."""
     said = report.status if report.status in ENDS else None
-    if leg.quantity and filled >= leg.quantity:
-        said = "filled"
+    end = "filled" if leg.quantity and filled >= leg.quantity else said
     if said == "rejected" and filled:
-        return leg.end, "the venue says rejected of an order that it has filled"
-    if leg.end is None:
-        return said, ""
-    if leg.end == "rejected" and ((report.status or "rejected") != "rejected" or filled):
-        return said, "the venue has an order that it had rejected"
-    if said is not None and said != leg.end:
-        return leg.end, f"the venue says {said} of an order that was {leg.end}"
-    return leg.end, ""
+        end = None if end == "rejected" else end
+        return leg.end or end, "the venue says rejected of an order that it has filled"
+    if leg.end == "rejected" and (filled or (report.status or "rejected") != "rejected"):
+        return end, "the venue has an order that it had rejected"
+    stays = leg.end or end
+    if said is not None and said != stays:
+        return stays, f"the venue says {said} of an order that was {stays}"
+    return stays, ""

@@ -1,4 +1,4 @@
-"""What a journal and a venue say of an order, for the tests of engine/lifecycle.py and its users."""
+"""What a journal and a venue say of an order, for the tests of engine/lifecycle.py and others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.records import Fired, Intent, Names, Terms
 from engine.venues.binance import OrderSpec, Reply
-from engine.venues.binance_events import ExecutionReport, OrderReport, Trade
+from engine.venues.binance_events import STATUSES, ExecutionReport, OrderReport, Trade
 
 RUN = "0123456789abcdef0123"
 SPEC = OrderSpec("BTCUSDT", "SELL", "LIMIT", "0.01000000", price="52000.00", time_in_force="GTC")
@@ -148,7 +148,7 @@ def event(
         event_ms=SENT_MS,
         report=OrderReport(
             client_id=client_id,
-            status=status,
+            status=STATUSES[status],
             order_id=order_id,
             filled=Decimal(filled),
             quote=Decimal(quote) if quote is not None else Decimal(filled) * 52000,

@@ -61,7 +61,7 @@ def amount(value: Decimal | None) -> str | None:
 
 
 def place_exit(exit_: Place, stamp: Stamp) -> bytes:
-    """Headings "Place new order" and "Place new Order list - OCO"; the request has the order's id."""
+    """Headings "Place new order" and "Place new Order list - OCO"; its id is the order's."""
     params: dict[str, str | int | None] = {
         "symbol": exit_.symbol,
         "side": exit_.side,
