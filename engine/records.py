@@ -45,6 +45,7 @@ class Names:
     exchanges: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
+    markets: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, preamble: Mapping[str, Any]) -> Names:
@@ -54,6 +55,7 @@ class Names:
             exchanges=tuple(map(str, _list(preamble, "exchanges"))),
             rules=tuple(map(str, _list(preamble, "rules"))),
             orders=tuple(order if isinstance(order, dict) else {} for order in orders),
+            markets=tuple(map(str, _list(preamble, "markets"))),
         )
 
     def exchange(self, number: int) -> str:
@@ -67,6 +69,9 @@ class Names:
 
     def order(self, number: int) -> Mapping[str, Any]:
         return _at(self.orders, number) or {}
+
+    def market(self, number: int) -> str:
+        return _at(self.markets, number) or f"market {number}"
 
 
 def _list(preamble: Mapping[str, Any], key: str) -> list[Any]:
@@ -117,9 +122,19 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How much is bought or sold; fields as in hp_terms."""
+
+    quantity_e8: int
+    price_e8: int
+    market: int
+    is_sell: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """An order that was about to leave; fields as in hp_intent. `outpoints` are the first of the
-    n_in that its transaction spends, as txid:vout."""
+    n_in that its transaction spends, as txid:vout. An exit has its entry's id as `parent`."""
 
     client_id: str
     txid: str
@@ -135,6 +150,8 @@ class Intent:
     t_trigger_ns: int
     n_in: int
     outpoints: tuple[str, ...]
+    parent: str = ""
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True)

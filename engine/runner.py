@@ -29,12 +29,14 @@ from engine.feed.native import resolve_endpoint
 from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
 from engine.journal import Damage, Journal, fired_outpoints
-from engine.lifecycle import Order, Orders
+from engine.lifecycle import Orders
 from engine.machine import machine
+from engine.order import Order
 from engine.records import (
     Closed,
     FeedNote,
     Fired,
+    Intent,
     Message,
     Notice,
     Opened,
@@ -435,8 +437,7 @@ class Runner:
         now = time.monotonic()
         if now >= self._next_overdue:
             self._next_overdue = now + OVERDUE_EVERY_S
-            for order in self._orders.overdue(time.monotonic_ns(), REPLY_S):
-                self._emit({"record": "order", **order.as_json()})
+            self._emit_orders(self._orders.overdue(time.monotonic_ns(), REPLY_S))
             if not self._journal_gone and not self._engine.journal_is_there():
                 self._stop_without_journal()
         if now >= self._silent_at:
@@ -488,6 +489,8 @@ class Runner:
         match record.body:
             case Signal() as signal:
                 self._emit({"record": "signal", **signal.as_json()})
+            case Intent() as intent:
+                self._orders.on_intent(intent, record.names, record.t_ns)
             case Fired() as fired:
                 self._on_fired(fired)
             case Message() as message:
@@ -509,18 +512,11 @@ class Runner:
             self._refused += 1
             self._emit({"record": "refused", "limit": fired.refusal, "txid": fired.txid})
             return
-        order = Order(
-            client_id=fired.client_id,
-            spec=self._specs[fired.order],
-            status="unknown" if fired.error else "dry-run" if fired.dry_run else "sent",
-            txid=fired.txid,
-            exchange=fired.exchange,
-            timestamp_ms=fired.timestamp_ms,
-            sent_ns=fired.sent_ns,
-            reason=fired.error or "",
-        )
-        self._orders.add(order)
-        self._emit({"record": "order", **order.as_json()})
+        self._emit_orders(self._orders.on_fired(fired))
+
+    def _emit_orders(self, orders: list[Order]) -> None:
+        for order in orders:
+            self._emit({"record": "order", **order.as_json()})
 
     def _on_message(self, message: Message, t_ns: int) -> None:
         reply = binance.parse_reply(message.text)
@@ -532,8 +528,8 @@ class Runner:
             self._on_logon(reply)
         elif reply.status == UNAUTHORIZED and reply.id == "None":
             self._leave(f"the venue has logged us out ({reply.code}: {reply.message})")
-        elif (order := self._orders.on_reply(reply, t_ns)) is not None:
-            self._emit({"record": "order", **order.as_json()})
+        elif self._orders.asked(reply.id):
+            self._emit_orders(self._orders.on_reply(reply, t_ns))
         else:
             self._notice(f"the venue answered a request we did not make: {message.text[:200]!r}")
 
@@ -566,8 +562,7 @@ class Runner:
         self._open = False
         self._closed = closed
         self._logon_id = None
-        for order in self._orders.on_session_end(closed.reason):
-            self._emit({"record": "order", **order.as_json()})
+        self._emit_orders(self._orders.on_session_end(closed.session, closed.reason))
         if closed.was_open and not self._stopping:
             self._notice(closed.reason)
 
