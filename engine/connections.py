@@ -333,26 +333,25 @@ class Links:
         if link.number == self._preferred:
             self._refresh(link)
         self._ask_next(link)
-        silent_s = link.clock.silent_ns(now_ns) / NS
-        if silent_s > self._timing.silent:
-            self._part(
-                link,
-                Parting(
-                    f"session {link.number} with {self._venue} has stopped answering",
-                    self._timing.drain_dying,
-                    is_silence=True,
-                ),
-            )
-        elif now_ns >= link.renew_ns:
-            self._part(
-                link, Parting(f"session {link.number} is a day old soon", self._timing.drain)
-            )
         if self._unanswered(link, self._timing.answer) is not None:
-            link.asked.clear()  # its pulse tells whether it is alive
-        if silent_s > self._timing.dead:
+            link.asked.clear()  # it is asked again; the pulse tells whether anybody is there
+        if (parting := self._fate(link)) is not None:
+            self._part(link, parting)
+        if link.clock.silent_ns(now_ns) > self._timing.dead * NS:
             self._give_up(link, f"{self._venue} has stopped answering")
         elif link.parting is not None:
             self._leave(link, link.parting)
+
+    def _fate(self, link: Link) -> Parting | None:
+        """What its pulse and its age say."""
+        now_ns, name = self._now.mono_ns, f"session {link.number} with {self._venue}"
+        if link.clock.silent_ns(now_ns) > self._timing.silent * NS:
+            return Parting(
+                f"{name} has stopped answering", self._timing.drain_dying, is_silence=True
+            )
+        if now_ns >= link.renew_ns:
+            return Parting(f"{name} is a day old soon", self._timing.drain)
+        return None
 
     def _refresh(self, link: Link) -> None:
         """Filters and counts of the account, once for both sessions."""
@@ -367,12 +366,13 @@ class Links:
     # ---- leaving ---------------------------------------------------------------------------------
 
     def _part(self, link: Link, parting: Parting) -> None:
-        """It shall be left as soon as the other is ready, which is hastened."""
-        if link.parting is not None and not link.parting.is_silence:
+        """It shall be left as soon as the other is ready, which is hastened, once."""
+        known = link.parting
+        if known is None or known.is_silence:
+            link.parting = parting
+        if known is not None:
             return
-        if link.parting is None:
-            self._port.notice(f"{parting.words}: it is left when another is ready")
-        link.parting = parting
+        self._port.notice(f"{parting.words}: it is left when another is ready")
         other = self._other(link)
         if other.state is State.IDLE:
             other.retry_ns = min(other.retry_ns, self._now.mono_ns)
