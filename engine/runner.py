@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 from engine import __version__
+from engine.addresses import resolve
 from engine.book import Book
-from engine.clock import VenueClock
+from engine.clock import VenueClock, read_clocks
 from engine.config import Config, Credentials, RuleSettings
 from engine.core import Engine, EngineOptions, Rule, VenueAddress, venue_error
 from engine.errors import (
@@ -68,18 +68,6 @@ NO_CONNECTION = frozenset({"disconnected", "unreachable", "not-zmtp", "timed-out
 
 class Stopped(Exception):
     """stop() was called before the run had begun."""
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The host's numeric addresses, in the resolver's order."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise VenueError(
-            f"the host name {host[:80]} of venue.url cannot be resolved ({error}): check its "
-            "spelling and the network"
-        ) from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def order_spec(rule: RuleSettings) -> binance.OrderSpec:
@@ -136,6 +124,7 @@ class Runner:
         self._hot_error: HarpoonError | None = None
         self._zmq: ZmqThread | None = None
         self._clock = VenueClock()
+        self._offset_ms: int | None = None
         self._logon_id: str | None = None  # of the request that waits for its answer
         self._open = False
         self._closed: Closed | None = None  # how the last session ended, or failed to open
@@ -230,7 +219,7 @@ class Runner:
                 "book": len(self._book),
                 "exchanges": len(self._book.exchanges()),
                 "rules": len(self._config.rules),
-                "clock_offset_ms": self._clock.offset_ms,
+                "clock_offset_ms": self._offset_ms,
                 "transport": f"{self._engine.carrier()}, {self._cipher}",
                 "journal": str(self._config.journal.folder),
             }
@@ -327,18 +316,23 @@ class Runner:
 
     def _prepare_session(self) -> None:
         """The venue's clock, the log-on where there is one; then orders may leave."""
-        self._engine.command_text(self._clock.begin())
-        self._await_answer(lambda: not self._clock.waiting, "does not answer `time`")
+        self._clock = VenueClock()
+        self._ask_time()
+        self._await_answer(lambda: self._clock.measured, "does not answer `time`")
         if self._credentials.private_key is not None:
             self._log_on()
         self._next_time = time.monotonic() + TIME_EVERY_S
         if self._started and not self._journal_gone:
             self._engine.command_hold(False, 0)
 
+    def _ask_time(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._engine.command_text(self._clock.ask(f"time-{now_ns}", now_ns))
+
     def _log_on(self) -> None:
         assert self._credentials.private_key is not None
         request_id = f"logon-{time.monotonic_ns()}"
-        timestamp_ms = time.time_ns() // 1_000_000 + (self._clock.offset_ms or 0)
+        timestamp_ms = time.time_ns() // 1_000_000 + (self._offset_ms or 0)
         self._logon_id = request_id
         self._engine.command_text(
             binance.logon_request(
@@ -361,10 +355,10 @@ class Runner:
     def _check_pulse(self) -> None:
         """Measure the clock again. A venue that has not answered since the last time is gone,
         whatever TCP believes."""
-        if self._clock.waiting:
+        if self._clock.silent_ns(time.monotonic_ns()):
             self._leave("the venue has stopped answering")
         else:
-            self._engine.command_text(self._clock.begin())
+            self._ask_time()
 
     def _leave(self, why: str) -> None:
         self._notice(f"{why}; leaving it")
@@ -535,16 +529,19 @@ class Runner:
 
     def _on_time(self, reply: binance.Reply, t_ns: int) -> None:
         try:
-            request = self._clock.answer(reply, t_ns)
+            alarm = self._clock.answer(reply, t_ns, read_clocks())
         except VenueError as error:
             if not self._started:
                 raise
             self._leave(str(error))
             return
-        if request is not None:
-            self._engine.command_text(request)
-        elif self._clock.offset_ms is not None:
-            self._engine.command_clock_offset(self._clock.offset_ms)
+        if alarm is not None:
+            self._notice(alarm)
+        if not self._clock.measured:
+            self._ask_time()
+        elif (offset_ms := self._clock.offset_ms(read_clocks())) is not None:
+            self._offset_ms = offset_ms
+            self._engine.command_clock_offset(offset_ms)
 
     def _on_logon(self, reply: binance.Reply) -> None:
         self._logon_id = None

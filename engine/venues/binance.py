@@ -64,6 +64,7 @@ class Reply:
     message: str = ""
     retry_after_ms: int | None = None
     rows: tuple[dict[str, Any], ...] | None = None
+    rate_limits: tuple[dict[str, Any], ...] = ()
 
 
 def order_params(spec: OrderSpec, api_key: str | None, recv_window_ms: int) -> dict[str, str | int]:
@@ -118,7 +119,7 @@ def _behind(text: bytes, name: bytes) -> int:
     return text.index(name) + len(name)
 
 
-def request(request_id: str, method: str, params: Mapping[str, str | int] | None = None) -> bytes:
+def request(request_id: str, method: str, params: Mapping[str, object] | None = None) -> bytes:
     """Heading "Request format"."""
     message: dict[str, object] = {"id": request_id, "method": method}
     if params:
@@ -165,12 +166,14 @@ def parse_reply(text: bytes) -> Reply | None:
         code=error["code"] if type(error.get("code")) is int else None,
         message=str(error.get("msg", "")),
         retry_after_ms=retry_after if type(retry_after) is int else None,
-        rows=_dicts(found) if isinstance(found, list) else None,
+        rows=dicts(found) if isinstance(found, list) else None,
+        rate_limits=dicts(message.get("rateLimits")),
     )
 
 
-def _dicts(rows: list[Any]) -> tuple[dict[str, Any], ...]:
-    return tuple(row for row in rows if isinstance(row, dict))
+def dicts(rows: object) -> tuple[dict[str, Any], ...]:
+    """The objects of an array; what is none is skipped."""
+    return tuple(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
 
 
 def order_status(reply: Reply) -> str:
