@@ -23,6 +23,7 @@ typedef struct hp_magazine {
     hp_order orders[HP_ORDERS_MAX];
     hp_round rounds[HP_ORDERS_MAX];
     uint32_t n;
+    uint8_t disabled[HP_ORDERS_MAX]; /* neither built nor sealed ahead */
     uint8_t run[16];      /* this run's part of every client order id */
     uint64_t last_number; /* this order's */
     int64_t clock_offset_ms;
@@ -48,5 +49,7 @@ int hp_magazine_frame(hp_magazine *magazine, hp_session *session, uint32_t i);
 int hp_magazine_seal(hp_magazine *magazine, hp_session *session, uint32_t i);
 /* The round was fired, or would have been: never again. */
 void hp_magazine_spend(hp_magazine *magazine, uint32_t i);
+/* Whether round i may wait at all; from the beginning all may. */
+void hp_magazine_enable(hp_magazine *magazine, uint32_t i, int enabled);
 
 #endif

@@ -85,7 +85,7 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
     hp_engine *e = context;
     e->sources[endpoint].has_sequence = 1;
     if (label != 'R')
-        e->sources[endpoint].in_block = 0;
+        e->sources[endpoint].doubt = HP_ALLOWED;
     if (label == 'A' || label == 'R')
         return;
     hp_block_note note = {.endpoint = (uint16_t)endpoint, .label = label};
@@ -93,13 +93,13 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
     record_stranger(e, HP_RECORD_BLOCK, &note, sizeof note, NULL, 0);
 }
 
-/* What was lost may have been a coinbase: what follows counts as a block's until we know better. A
- * restarted node publishes the mempool that it had saved, hours old. */
+/* What was lost may have been a coinbase: what follows is in doubt as a block's is. A restarted
+ * node publishes the mempool that it had saved, hours old. */
 void hp_engine_distrust(hp_engine *e, int source, int restarted)
 {
     hp_source *s = &e->sources[source];
     int64_t now_ns = hp_now_ns();
-    s->in_block = 1;
+    s->doubt = HP_REFUSED_FEED;
     s->last_rx_ns = now_ns;
     s->block_until_ns = now_ns + HP_BLOCK_NS;
     if (restarted)
@@ -210,7 +210,7 @@ static int carry_out(hp_engine *e, const hp_inbox_item *item)
         e->stopping = 1;
         return 0;
     default:
-        return -EINVAL;
+        return hp_limits_obey(e, item);
     }
 }
 
@@ -218,7 +218,8 @@ static void obey(hp_engine *e, const hp_inbox_item *item)
 {
     hp_command_note note = {.value = item->number, .command = item->kind};
     note.error = carry_out(e, item);
-    hp_engine_record(e, HP_RECORD_COMMAND, &note, sizeof note, NULL, 0);
+    if (item->kind != HP_COMMAND_PRICE || note.error < 0)
+        hp_engine_record(e, HP_RECORD_COMMAND, &note, sizeof note, NULL, 0);
     hp_engine_notice(e);
 }
 
@@ -269,6 +270,7 @@ static void tell_kill(hp_engine *e)
 static void tell_stats(hp_engine *e, int64_t now_ns)
 {
     e->next_stats_ns = now_ns + STATS_EVERY_NS;
+    hp_limits_look(e, now_ns);
     hp_engine_record(e, HP_RECORD_STATS, &e->stats, sizeof e->stats, NULL, 0);
 }
 

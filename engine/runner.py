@@ -548,7 +548,7 @@ class Runner:
         if request is not None:
             self._engine.command_text(request)
         elif self._clock.offset_ms is not None:
-            self._engine.command_clock_offset(self._clock.offset_ms)
+            self._engine.command_clock(self._clock.offset_ms)
 
     def _on_logon(self, reply: binance.Reply) -> None:
         self._logon_id = None
