@@ -124,7 +124,7 @@ static int carry_out(hp_engine *e, const hp_inbox_item *item)
         e->stopping = 1;
         return 0;
     default:
-        return -EINVAL;
+        return hp_limits_obey(e, item);
     }
 }
 
@@ -136,7 +136,8 @@ static void obey(hp_engine *e, const hp_inbox_item *item)
         .session = item->session,
     };
     note.error = carry_out(e, item);
-    hp_engine_record(e, HP_RECORD_COMMAND, &note, sizeof note, NULL, 0);
+    if (item->kind != HP_COMMAND_PRICE || note.error < 0)
+        hp_engine_record(e, HP_RECORD_COMMAND, &note, sizeof note, NULL, 0);
     hp_engine_notice(e);
 }
 

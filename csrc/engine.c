@@ -12,6 +12,7 @@
 #define COMMAND_BYTES (1u << 18)
 #define TRANSACTION_BYTES (1u << 24) /* one of HP_TX_BYTES_MAX, and a block's worth of others */
 #define COPIES (1u << 18)            /* transactions: a busy half hour's */
+#define REQUESTED (1u << 12)         /* orders of the controlling thread: a run's, and more */
 
 _Static_assert(TRANSACTION_BYTES / 2 > HP_TX_BYTES_MAX + 64, "any transaction fits");
 
@@ -36,9 +37,11 @@ static int fill(hp_engine *e)
     e->strategy.seen = hp_seen_new(e->config.remembered, seed);
     if (!e->strategy.seen)
         return -HP_ECONFIG;
+    e->risk = hp_risk_new(e->config.max_orders, (int64_t)e->config.cooldown_ns);
+    e->requested = hp_seen_new(REQUESTED, seed);
     e->commands = hp_inbox_new(COMMAND_BYTES);
     e->transactions = hp_inbox_new(TRANSACTION_BYTES);
-    return e->commands && e->transactions ? 0 : -ENOMEM;
+    return e->risk && e->requested && e->commands && e->transactions ? 0 : -ENOMEM;
 }
 
 hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
@@ -56,8 +59,6 @@ hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
     e->strategy.impl = impl;
     e->strategy.min_signal_sat = config->min_signal_sat;
     e->strategy.sweep_inputs_min = config->sweep_inputs_min;
-    e->risk.max_orders = config->max_orders;
-    e->risk.cooldown_ns = (int64_t)config->cooldown_ns;
     e->magazine.rearm_ns = (int64_t)config->rearm_ns;
     memcpy(e->magazine.run, hp_journal_run(journal), sizeof e->magazine.run);
     e->journal = journal;
@@ -86,6 +87,8 @@ void hp_engine_free(hp_engine *e)
     hp_hmac_key_free(e->key);
     hp_seen_free(e->strategy.seen);
     hp_seen_free(e->copies);
+    hp_seen_free(e->requested);
+    hp_risk_free(e->risk);
     hp_inbox_free(e->commands);
     hp_inbox_free(e->transactions);
     free(e);
@@ -160,8 +163,12 @@ void hp_engine_remember(hp_engine *e, const uint8_t outpoint[36])
 
 int hp_engine_set_clock_offset(hp_engine *e, int64_t offset_ms)
 {
+    hp_risk_set_clock_offset(e->risk, INT64_MIN); /* what is none leaves it unknown */
+    if (offset_ms == INT64_MIN)
+        return 0;
     if (offset_ms < -CLOCK_OFFSET_MS_MOST || offset_ms > CLOCK_OFFSET_MS_MOST)
         return -HP_ECONFIG;
+    hp_risk_set_clock_offset(e->risk, offset_ms);
     hp_magazine *m = &e->magazine;
     if (offset_ms == m->clock_offset_ms)
         return 0;
@@ -297,12 +304,14 @@ void hp_engine_abort(hp_engine *e)
 
 void hp_engine_kill(hp_engine *e)
 {
-    atomic_store_explicit(&e->risk.killed, 1, memory_order_release);
+    hp_risk_kill(e->risk);
+    if (e->latch)
+        hp_latch_set(e->latch, "the running engine was told to stop");
 }
 
 int hp_engine_killed(const hp_engine *e)
 {
-    return atomic_load_explicit(&e->risk.killed, memory_order_acquire);
+    return hp_risk_is_killed(e->risk);
 }
 
 void hp_engine_stats(const hp_engine *e, hp_stats *stats)

@@ -1,5 +1,6 @@
-/* The engine's state: what trade.c (one transaction), run.c (the loop), commands.c (what the
- * controlling thread asks for) and engine.c (the doors) share. Everything in it belongs to the owning thread but what is said to be for any. */
+/* The engine's state: what trade.c (one transaction), run.c (the loop), commands.c and limits.c
+ * (what the controlling thread asks for) and engine.c (the doors) share. Everything in it belongs
+ * to the owning thread but what is said to be for any. */
 #ifndef HP_ENGINE_H
 #define HP_ENGINE_H
 
@@ -24,7 +25,7 @@ typedef struct hp_source { /* one publisher of transactions */
     int64_t last_rx_ns;
     int64_t old_until_ns;   /* a node that has just started publishes what it had kept */
     int64_t block_until_ns; /* at the latest */
-    uint8_t in_block;       /* what comes now may be a connected block's */
+    uint8_t doubt;          /* enum hp_verdict: what comes now may be old news, and why */
     uint8_t has_sequence;   /* it has told where a block ends */
 } hp_source;
 
@@ -41,7 +42,9 @@ typedef struct hp_link { /* one session with the venue, and what is known of it 
 struct hp_engine {
     hp_engine_config config;
     hp_strategy strategy;
-    hp_risk risk;
+    hp_risk *risk;
+    hp_latch *latch;                /* not ours; NULL: none */
+    hp_terms terms[HP_ORDERS_MAX];  /* of the magazine's orders */
     hp_stats stats;
     hp_decision decision;
     hp_handover books; /* any thread */
@@ -59,6 +62,7 @@ struct hp_engine {
     uint32_t n_feeds;
     hp_seen *copies; /* transactions that any feed had; NULL with one feed */
     hp_siphash_key copies_key;
+    hp_seen *requested; /* client ids of the controlling thread's orders */
     pthread_t owner;
     uint8_t claimed;
     uint8_t io_is_open;
@@ -86,6 +90,16 @@ struct hp_engine {
 int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t_rx_ns);
 /* Walk the way of an order for nobody. */
 void hp_trade_rehearse(hp_engine *e);
+/* What became of an order: into the counters. */
+void hp_trade_count(hp_engine *e, const hp_order_event *o);
+
+/* ---- limits.c -------------------------------------------------------------------------------- */
+
+/* The commands for the risk gate, and the orders of the controlling thread: 0, an error, or -EINVAL
+ * for any other command. */
+int hp_limits_obey(hp_engine *e, const hp_inbox_item *item);
+/* Once a second: what must not wait for the next order. */
+void hp_limits_look(hp_engine *e, int64_t now_ns);
 
 /* ---- commands.c ------------------------------------------------------------------------------ */
 

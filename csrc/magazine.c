@@ -10,7 +10,7 @@
 static int is_due(const hp_magazine *m, uint32_t i, int64_t now_ns)
 {
     int64_t built_ns = m->rounds[i].framed.built_ns;
-    return hp_order_can_sign(&m->orders[i]) &&
+    return hp_order_can_sign(&m->orders[i]) && !m->disabled[i] &&
            (built_ns == 0 || now_ns - built_ns >= m->rearm_ns);
 }
 
@@ -78,6 +78,12 @@ void hp_magazine_forget(hp_magazine *m, uint32_t i)
     for (int k = 0; k < HP_SESSIONS; k++)
         m->rounds[i].sealed[k].built_ns = 0;
     m->due_ns = 0;
+}
+
+void hp_magazine_enable(hp_magazine *m, uint32_t i, int enabled)
+{
+    m->disabled[i] = !enabled;
+    hp_magazine_forget(m, i);
 }
 
 /* New texts for what is due, signed together: up to a batch of them. How many, or an error. */

@@ -33,6 +33,7 @@ typedef struct hp_magazine {
     hp_round rounds[HP_ORDERS_MAX];
     hp_session *sessions[HP_SESSIONS];
     uint32_t n;
+    uint8_t disabled[HP_ORDERS_MAX]; /* neither built nor sealed ahead */
     uint8_t run[16];      /* this run's part of every client order id */
     uint64_t last_number; /* this order's */
     int64_t clock_offset_ms;
@@ -60,5 +61,7 @@ int hp_magazine_seal(hp_magazine *magazine, int session, uint32_t i);
 void hp_magazine_spend(hp_magazine *magazine, uint32_t i, const char *client_id);
 /* It is made anew before it is sent. */
 void hp_magazine_forget(hp_magazine *magazine, uint32_t i);
+/* Whether round i may wait at all; from the beginning all may. */
+void hp_magazine_enable(hp_magazine *magazine, uint32_t i, int enabled);
 
 #endif

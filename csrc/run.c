@@ -96,7 +96,7 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
     hp_engine *e = context;
     e->sources[endpoint].has_sequence = 1;
     if (label != 'R')
-        e->sources[endpoint].in_block = 0;
+        e->sources[endpoint].doubt = HP_ALLOWED;
     if (label == 'A' || label == 'R')
         return;
     hp_block_note note = {.endpoint = (uint16_t)endpoint, .label = label};
@@ -104,13 +104,13 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
     record_stranger(e, HP_RECORD_BLOCK, &note, sizeof note, NULL, 0);
 }
 
-/* What was lost may have been a coinbase: what follows counts as a block's until we know better. A
- * restarted node publishes the mempool that it had saved, hours old. */
+/* What was lost may have been a coinbase: what follows is in doubt as a block's is. A restarted
+ * node publishes the mempool that it had saved, hours old. */
 void hp_engine_distrust(hp_engine *e, int source, int restarted)
 {
     hp_source *s = &e->sources[source];
     int64_t now_ns = hp_now_ns();
-    s->in_block = 1;
+    s->doubt = HP_REFUSED_FEED;
     s->last_rx_ns = now_ns;
     s->block_until_ns = now_ns + HP_BLOCK_NS;
     if (restarted)
@@ -232,6 +232,7 @@ static void tell_kill(hp_engine *e)
 static void tell_stats(hp_engine *e, int64_t now_ns)
 {
     e->next_stats_ns = now_ns + STATS_EVERY_NS;
+    hp_limits_look(e, now_ns);
     hp_engine_record(e, HP_RECORD_STATS, &e->stats, sizeof e->stats, NULL, 0);
 }
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from engine import records
+from engine._native import lib
 from engine.journal import Damage, Reader
 from engine.journal_rows import KINDS, kind_of, row, status_of
 from engine.records import Names, Record
@@ -86,11 +87,7 @@ def _what(record: Record) -> str:
         case records.Signal() as signal:
             return _signal(signal, record.names)
         case records.Intent() as intent:
-            armed = "armed" if intent.armed else "not armed"
-            return (
-                f"{_order(intent.order, record.names)}  {'live' if intent.live else 'dry-run'}, "
-                f"{armed}  rule {record.names.rule(intent.rule)}  {intent.client_id}  {intent.txid}"
-            )
+            return _intent(intent, record.names)
         case records.Fired() as fired:
             return _fired(fired, record.names)
         case records.Message(text, session):
@@ -126,6 +123,18 @@ def _signal(signal: records.Signal, names: Names) -> str:
     )
 
 
+def _intent(intent: records.Intent, names: Names) -> str:
+    mode = "live" if intent.live else "dry-run"
+    if intent.rule is None:
+        undoes = f"  undoes {intent.parent}" if intent.parent else ""
+        return f"{_order(intent.order, names)}  {mode}  {intent.client_id}{undoes}"
+    armed = "armed" if intent.armed else "not armed"
+    return (
+        f"{_order(intent.order, names)}  {mode}, {armed}  rule {names.rule(intent.rule)}  "
+        f"{intent.client_id}  {intent.txid}"
+    )
+
+
 def _fired(fired: records.Fired, names: Names) -> str:
     status = status_of(fired)
     total_ns = fired.stage_ns.get("fire_total")
@@ -136,6 +145,8 @@ def _fired(fired: records.Fired, names: Names) -> str:
 
 
 def _order(number: int, names: Names) -> str:
+    if number == lib.HP_NO_TEMPLATE:
+        return "order without template"
     order = names.order(number)
     parts = [str(order[key]) for key in ("side", "quantity", "symbol", "type") if key in order]
     return " ".join(parts) or f"order {number}"

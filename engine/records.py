@@ -27,7 +27,7 @@ def _names(enum: str, prefix: str) -> dict[int, str]:
 
 RECORD_KINDS = _names("hp_record_kind", "HP_RECORD_")
 SIGNAL_KINDS = _names("hp_kind", "HP_")
-REFUSALS = _names("hp_verdict", "HP_REFUSED_")
+REFUSALS = _names("hp_verdict", "HP_REFUSED_")  # docs/risk.md
 COMMANDS = _names("hp_command", "HP_COMMAND_")
 FEED_NOTES = _names("hp_feed_note_kind", "HP_FEED_")
 STAGES = tuple(
@@ -134,7 +134,8 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Intent:
     """An order that was about to leave; fields as in hp_intent. `outpoints` are the first of the
-    n_in that its transaction spends, as txid:vout. An exit has its entry's id as `parent`."""
+    n_in that its transaction spends, as txid:vout. An order of Engine.command_order() has no rule,
+    and HP_NO_TEMPLATE for `order`; an exit has its entry's id as `parent`."""
 
     client_id: str
     txid: str
@@ -152,6 +153,8 @@ class Intent:
     outpoints: tuple[str, ...]
     parent: str = ""
     terms: Terms | None = None
+    notional_e8: int = 0
+    reduces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +389,7 @@ def _intent(payload: bytes, names: Names) -> Intent:
         client_id=_client_id(i.client_id),
         txid=display(bytes(i.txid)),
         kind=SIGNAL_KINDS.get(i.kind, UNKNOWN),
-        exchange=names.exchange(i.exchange),
+        exchange=names.source(i.exchange),
         net_sat=i.net_sat,
         order=i.order,
         rule=_rule(i.rule),
@@ -397,7 +400,17 @@ def _intent(payload: bytes, names: Names) -> Intent:
         t_trigger_ns=i.t_trigger_ns,
         n_in=i.n_in,
         outpoints=_outpoints(rest),
+        parent=_client_id(i.parent),
+        terms=_terms(i.terms),
+        notional_e8=i.notional_e8,
+        reduces=bool(i.reduces),
     )
+
+
+def _terms(t: Any) -> Terms | None:
+    if t.quantity_e8 == 0:
+        return None
+    return Terms(t.quantity_e8, t.price_e8, t.market, bool(t.is_sell))
 
 
 def _order(payload: bytes, names: Names) -> Fired:
@@ -406,7 +419,7 @@ def _order(payload: bytes, names: Names) -> Fired:
     return Fired(
         client_id=_client_id(o.client_id),
         txid=display(bytes(o.txid)),
-        exchange=names.exchange(o.exchange),
+        exchange=names.source(o.exchange),
         order=o.order,
         rule=_rule(o.rule),
         dry_run=o.verdict == lib.HP_DRY_RUN,

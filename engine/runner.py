@@ -541,7 +541,7 @@ class Runner:
             self._ask_time()
         elif (offset_ms := self._clock.offset_ms(read_clocks())) is not None:
             self._offset_ms = offset_ms
-            self._engine.command_clock_offset(offset_ms)
+            self._engine.command_clock(offset_ms)
 
     def _on_logon(self, reply: binance.Reply) -> None:
         self._logon_id = None

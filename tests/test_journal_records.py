@@ -20,6 +20,7 @@ from engine._native import ffi, lib
 from engine.cli import main
 from engine.journal import Journal
 from engine.journal_rows import COLUMNS, KINDS, row
+from engine.journal_show import line as shown
 from engine.records import Names, Record, decode
 
 from .builders import p2wpkh
@@ -45,6 +46,7 @@ PAID = packed(
 )
 STAGE_NS = [100 + n if n != 3 else -1 for n in range(lib.HP_STAGES)]
 
+TERMS = {"quantity_e8": 5, "price_e8": 6, "market": 1, "is_sell": 1}
 BODIES: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     "preamble": (lib.HP_RECORD_PREAMBLE, b'{"a": 1}', {"facts": {"a": 1}}),
     "signal": (
@@ -55,9 +57,10 @@ BODIES: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     ),
     "intent": (
         lib.HP_RECORD_INTENT,
-        packed("hp_intent", txid=TXID, client_id=b"hp-1", live=1, rule=-1, n_in=1) + OUTPOINT,
-        {"txid": SHOWN_TXID, "client_id": "hp-1", "live": True, "armed": False, "rule": None}
-        | {"outpoints": (f"{SHOWN_TXID}:7",), "n_in": 1},
+        packed("hp_intent", txid=TXID, client_id=b"hp-1", live=1, n_in=1, terms=TERMS) + OUTPOINT,
+        {"txid": SHOWN_TXID, "client_id": "hp-1", "live": True, "armed": False, "rule": 0}
+        | {"outpoints": (f"{SHOWN_TXID}:7",), "n_in": 1, "parent": "", "reduces": False}
+        | {"quantity_e8": 5, "price_e8": 6, "market": 1, "is_sell": True},
     ),
     "order": (
         lib.HP_RECORD_ORDER,
@@ -147,6 +150,17 @@ def test_there_is_an_example_of_every_kind() -> None:
     assert {records.RECORD_KINDS.get(kind, "unknown") for kind, _, _ in BODIES.values()} == set(
         BODIES
     )
+
+
+def test_an_order_without_template() -> None:
+    data = packed(
+        "hp_intent", client_id=b"hx-1", parent=b"hp-1", rule=-1, order=lib.HP_NO_TEMPLATE, reduces=1
+    )
+    record = record_of(lib.HP_RECORD_INTENT, data)
+    found = row(record)
+    assert (found["parent"], found["reduces"], found["rule"]) == ("hp-1", True, None)
+    assert (found["quantity_e8"], found["market"]) == (None, None)
+    assert shown(record).endswith("order without template  dry-run  hx-1  undoes hp-1")
 
 
 def test_outputs_of_a_signal() -> None:
