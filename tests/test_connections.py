@@ -101,6 +101,7 @@ class World:
         self.connects: list[tuple[float, int, str]] = []  # (seconds since the start, session, to)
         self.asked: list[tuple[int, str]] = []
         self.preferred: int | None = None
+        self.prefers: list[int] = []
         self.offsets: list[int | None] = []
         self.limits: list[VenueLimit] = []
         self.pauses: list[int] = []
@@ -162,6 +163,7 @@ class World:
     def prefer(self, session: int) -> None:
         assert self.wires[session].open
         self.preferred = session
+        self.prefers.append(session)
 
     def close(self, session: int) -> None:
         wire = self.wires[session]
@@ -456,6 +458,7 @@ def test_server_shutdown_replaces_one_after_the_other() -> None:
     assert it.links.ready == (0, 1)
     assert all(wire.life > life for wire, life in zip(it.wires, first, strict=True))
     assert sum("shuts down the server" in words for words in it.notices) == 2
+    assert it.prefers == [0, 1]
 
 
 def test_the_only_session_is_kept_until_another_is_ready() -> None:
@@ -558,7 +561,7 @@ def test_a_day_passes() -> None:
     apart: list[float] = []
     for _ in range(3 * 24 * 4):
         before = [(wire.life, wire.opened_ns) for wire in it.wires]
-        it.run(900, tick_s=1.0)
+        it.run(900, tick_s=3.0)
         for wire, (life, opened_ns) in zip(it.wires, before, strict=True):
             if wire.life != life:
                 ages.append((it.now_ns - opened_ns) / NS / HOUR_S)
@@ -573,7 +576,7 @@ def test_a_day_passes() -> None:
 
 def test_what_grows_old_is_asked_again_on_one_session() -> None:
     it = world()
-    it.run(2 * HOUR_S, tick_s=0.5)
+    it.run(2 * HOUR_S, tick_s=1.0)
     assert it.methods(0).count("exchangeInfo") == 3
     assert 100 <= it.methods(0).count("account.rateLimits.orders") <= 122
     assert it.methods(1).count("exchangeInfo") == 0
