@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from engine._native import check, ffi, lib, text
 from engine.errors import JournalError
-from engine.records import Intent, Names, Preamble, Record, Spent, decode, outpoint_bytes
+from engine.records import Names, Preamble, Record, decode
 
 SEGMENT_BYTES: int = lib.HP_SEGMENT_BYTES
 SEGMENTS = "*.hpj"
@@ -173,23 +173,6 @@ class Reader:
             return Damage(place, "written by another version of harpoon, left out")
         what = f"{place.skipped_bytes:,} bytes damaged" if place.skipped_bytes else "a gap"
         return Damage(place, f"{what} at {place.offset:,}, {_missing(place.missing)}")
-
-
-def fired_outpoints(folder: Path, since_s: float) -> Iterator[bytes | Damage]:
-    """The outpoints (36 bytes) that the transactions of real orders spent, from `since_s` (epoch)
-    on: what spends one of them again has had its order. Of what is damaged nobody knows."""
-    fired: set[str] = set()
-    for record in Reader(folder):
-        if isinstance(record, Damage):
-            yield record
-            continue
-        if record.epoch_ns < since_s * 1e9:
-            continue
-        body = record.body
-        if isinstance(body, Intent) and body.live:
-            fired.add(body.txid)
-        if isinstance(body, (Intent, Spent)) and body.txid in fired:
-            yield from map(outpoint_bytes, body.outpoints)
 
 
 def _missing(records: int) -> str:

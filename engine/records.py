@@ -35,6 +35,16 @@ STAGES = tuple(
     for number, name in sorted(_names("hp_stage", "HP_STAGE_").items())
     if number < lib.HP_STAGES
 )
+# What says what became of orders, in earlier runs too.
+HISTORY = frozenset(
+    {
+        lib.HP_RECORD_INTENT,
+        lib.HP_RECORD_ORDER,
+        lib.HP_RECORD_MESSAGE,
+        lib.HP_RECORD_CLOSED,
+        lib.HP_RECORD_SPENT,
+    }
+)
 STATS = tuple(name for name, _ in ffi.typeof("hp_stats").fields)
 
 
