@@ -134,7 +134,7 @@ class Runner:
             rng=random.Random(),
         )
 
-    # ---- what Links wants (engine.connections.Port) -----------------------------------------------
+    # ---- what Links wants (engine.connections.Port) ----------------------------------------------
 
     def connect(self, session: int, address: str) -> None:
         venue = self._config.venue
