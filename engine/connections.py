@@ -476,8 +476,10 @@ class Links:
 
     def on_shutdown(self, session: int) -> None:
         """`serverShutdown`: this session will be cut soon."""
-        words = f"the venue shuts down the server of session {session}"
-        self._part(self._links[session], Parting(words, self._timing.drain_dying))
+        link = self._links[session]
+        if link.state in (State.PREPARING, State.READY):
+            words = f"the venue shuts down the server of session {session}"
+            self._part(link, Parting(words, self._timing.drain_dying))
 
     def on_stream_ended(self, session: int) -> None:
         """`eventStreamTerminated`: subscribe again."""
