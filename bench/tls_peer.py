@@ -22,11 +22,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import Path
 
 from engine.processes import at_stdin_eof
-from engine.sim.binance import SYMBOLS, Connection, LedgerEntry, Venue
+from engine.sim.binance import Connection, LedgerEntry, Venue
 from harpoon_bench.children import as_child, say
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; also the type of the control message
@@ -153,11 +152,7 @@ class Peer:
 
     def __init__(self, api_key: str, api_secret: str) -> None:
         self._accepted: list[str] = []
-        self._venue = Venue(
-            keys={api_key: api_secret},
-            last_price=dict.fromkeys(SYMBOLS, Decimal(60000)),
-            record=self._on,
-        )
+        self._venue = Venue(keys={api_key: api_secret}, record=self._on)
 
     def _on(self, entry: LedgerEntry) -> None:
         self._accepted.append(entry.client_id)

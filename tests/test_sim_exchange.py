@@ -209,7 +209,7 @@ async def test_a_market_order_is_filled_at_the_last_price_and_answered_in_full()
         assert result["origQty"] == result["executedQty"] == "0.01000000"
         assert result["cummulativeQuoteQty"] == "610.00500000"
         assert result["fills"][0]["price"] == "61000.50000000"
-        sim.venue.last_price["BTCUSDT"] = Decimal("50000")
+        sim.venue.set_price("BTCUSDT", Decimal("50000"))
         again = await place(client, MARKET | {"newClientOrderId": "whale-2"})
         assert again["result"]["fills"][0]["price"] == "50000.00000000"
         assert again["result"]["orderId"] == result["orderId"] + 1

@@ -5,7 +5,7 @@ connection it came from, and returns a text frame. Comments name the headings of
 binance-spot-api-docs (web-socket-api.md unless another file is named) that a rule comes from. What
 is documented there but not simulated is refused with -1020, never half done.
 
-Simplified: one symbol; an order fills at the last price or not at all; no balances, no commission;
+Simplified: an order fills at the last price or not at all; no balances, no commission;
 rate limits are counted and shown, never enforced.
 """
 
@@ -16,11 +16,12 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from engine.sim.market import MarketTrade
 from engine.sim.request import (
     AUTHORIZATION,
     CLIENT_ID_PATTERN,
@@ -39,6 +40,7 @@ from engine.sim.request import (
     require,
     timestamp_us,
 )
+from engine.sim.rest import RestReply
 
 NS_PER_MS = 1_000_000
 
@@ -53,14 +55,21 @@ class Symbol:
     max_qty: Decimal
     step_size: Decimal
     min_notional: Decimal
+    first_price: Decimal
 
 
 SYMBOLS = {
-    "BTCUSDT": Symbol(
-        min_qty=Decimal("0.00001"),
+    name: Symbol(
+        min_qty=Decimal(step),
         max_qty=Decimal("9000"),
-        step_size=Decimal("0.00001"),
+        step_size=Decimal(step),
         min_notional=Decimal("5"),
+        first_price=Decimal(price),
+    )
+    for name, step, price in (
+        ("BTCUSDT", "0.00001", "60000.00"),
+        ("ETHUSDT", "0.0001", "3000.00"),
+        ("SOLUSDT", "0.001", "150.00"),
     )
 }
 
@@ -262,12 +271,21 @@ class Usage:
 # ---- the venue -----------------------------------------------------------------------------------
 
 
+Deliver = Callable[[str], None]  # takes an event's text frame
+Market = Callable[[str, dict[str, Any]], None]  # takes a stream's name and its payload
+
+
+def _nobody(*_: object) -> None:
+    pass
+
+
 @dataclass
 class Connection:
     """A client's connection: the key it has logged on with ("Session Authentication"), if any."""
 
     connected_ms: int  # both by the venue's clock
     show_limits: bool  # the URL's word on `rateLimits`
+    deliver: Deliver = field(default=_nobody, repr=False)
     api_key: str | None = field(default=None, repr=False)
     authorized_ms: int | None = None
 
@@ -320,13 +338,18 @@ class Venue:
     key that is taken out of `keys` is revoked."""
 
     keys: dict[str, AccountKey] = field(repr=False)  # by API key
-    last_price: dict[str, Decimal]
-    record: Callable[[LedgerEntry], None]
+    record: Callable[[Any], None]
+    symbols: Mapping[str, Symbol] = field(default_factory=lambda: SYMBOLS)
+    seed: int | None = None
+    trades: Sequence[MarketTrade] | None = None
     clock_skew_ms: int = 0
+    balances: Mapping[str, Decimal] | None = None
+    on_market: Market = _nobody
     requests: int = 0
     rejections: Counter[str] = field(default_factory=Counter)  # by "code message"
 
     def __post_init__(self) -> None:
+        self.last_price = {name: symbol.first_price for name, symbol in self.symbols.items()}
         self._open_client_ids: set[str] = set()
         self._order_ids = itertools.count(1)
         self._trade_ids = itertools.count(1)
@@ -336,11 +359,38 @@ class Venue:
         """The venue's clock when CLOCK_REALTIME shows `real_ns`."""
         return real_ns + self.clock_skew_ms * NS_PER_MS
 
-    def connect(self, real_ns: int, show_limits: bool) -> Connection:
-        """A new connection, which has its own weight."""
+    def connect(
+        self, real_ns: int, show_limits: bool = True, deliver: Deliver = _nobody
+    ) -> Connection:
+        """A new connection, which has its own weight. `deliver` gets its events, one JSON text
+        frame each, while `answer`, `rest` or `step` runs."""
         now_ns = self.clock_ns(real_ns)
         self._use(REQUEST_WEIGHT, CONNECTION_WEIGHT, now_ns)
-        return Connection(now_ns // NS_PER_MS, show_limits)
+        return Connection(now_ns // NS_PER_MS, show_limits, deliver)
+
+    def disconnect(self, connection: Connection) -> None:
+        """It gets no events any more."""
+        connection.deliver = _nobody
+
+    def set_price(self, symbol: str, price: Decimal) -> None:
+        """The market of `symbol` moves to `price` at once."""
+        self.last_price[symbol] = price
+
+    def step(self, real_ns: int) -> None:
+        """The market moves: the seeded random walk, or the trades that are due."""
+
+    def rest(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        received_ns: int,
+    ) -> RestReply:
+        """The reply to one HTTP request; `query` and `body` as they came, undecoded."""
+        text = json.dumps({"code": -1020, "msg": "This operation is not supported."})
+        return RestReply(404, {"Content-Type": "application/json;charset=UTF-8"}, text)
 
     def answer(self, message: str | bytes, received_ns: int, connection: Connection) -> str:
         """The reply to one frame of that connection."""

@@ -43,7 +43,7 @@ from websockets.http11 import Request, Response
 from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.sim import authority
-from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
+from engine.sim.binance import LedgerEntry, Venue
 from engine.sim.request import AccountKey
 
 HOST = "127.0.0.1"
@@ -94,10 +94,10 @@ class ExchangeSim:
             keys[ed25519_key[0]] = _public_key(ed25519_key[1])
         self.venue = Venue(
             keys=keys,
-            last_price=dict.fromkeys(SYMBOLS, last_price),
             record=self._record,
             clock_skew_ms=clock_skew_ms,
         )
+        self.venue.set_price("BTCUSDT", last_price)
         self.ledger: list[LedgerEntry] = []
         self.ledger_file = ledger_file
         self.close_after_requests: int | None = None
