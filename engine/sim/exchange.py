@@ -43,7 +43,8 @@ from websockets.http11 import Request, Response
 from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.sim import authority
-from engine.sim.binance import LedgerEntry, Venue
+from engine.sim.binance import Venue
+from engine.sim.ledger import Entry, LedgerEntry
 from engine.sim.request import AccountKey
 
 HOST = "127.0.0.1"
@@ -186,8 +187,9 @@ class ExchangeSim:
                 await connection.send(self.venue.answer(message, time.time_ns(), state))
                 answered += 1
 
-    def _record(self, entry: LedgerEntry) -> None:
-        self.ledger.append(entry)
+    def _record(self, entry: Entry) -> None:
+        if isinstance(entry, LedgerEntry):
+            self.ledger.append(entry)
         if self._ledger_stream is not None:
             print(json.dumps(dataclasses.asdict(entry)), file=self._ledger_stream, flush=True)
 
