@@ -43,6 +43,7 @@ class Account:
         self._total = defaultdict(Decimal, balances)
         self._locked: dict[str, Decimal] = defaultdict(Decimal)
         self.changed: set[str] = set()
+        self.updated_ms = 0
 
     def free(self, asset: str) -> Decimal:
         return self._total[asset] - self._locked[asset]
@@ -75,7 +76,7 @@ def commission(order: Order, price: Decimal, quantity: Decimal) -> Decimal:
     return (received * COMMISSION_RATE).quantize(ATOM, ROUND_DOWN)
 
 
-def describe(account: Account, updated_ms: int, omit_zero: bool) -> dict[str, Any]:
+def describe(account: Account, omit_zero: bool) -> dict[str, Any]:
     """web-socket-api.md, "Account information (USER_DATA)"."""
     rate = eight(COMMISSION_RATE)
     nothing = eight(ZERO)
@@ -98,7 +99,7 @@ def describe(account: Account, updated_ms: int, omit_zero: bool) -> dict[str, An
         "brokered": False,
         "requireSelfTradePrevention": False,
         "preventSor": False,
-        "updateTime": updated_ms,
+        "updateTime": account.updated_ms,
         "accountType": "SPOT",
         "balances": balances,
         "permissions": ["SPOT"],

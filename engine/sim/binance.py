@@ -23,10 +23,11 @@ from typing import Any
 from engine.sim import account, events, rest, sessions
 from engine.sim.account import Account
 from engine.sim.call import Call, Connection, Deliver, Method, Params
-from engine.sim.ledger import Entry, Origin
+from engine.sim.ledger import Entry, LedgerEntry, Origin
 from engine.sim.market import MarketTrade, RandomWalk, Replay
 from engine.sim.matching import MatchingEngine
 from engine.sim.methods import METHODS, read_method, read_params, read_show_limits
+from engine.sim.orders import ZERO
 from engine.sim.rates import CONNECTION_WEIGHT, Limiter, Limits
 from engine.sim.request import (
     AccountKey,
@@ -42,6 +43,8 @@ from engine.sim.request import (
 )
 from engine.sim.rest import Form, RestReply
 from engine.sim.symbols import SYMBOLS, Symbol
+
+__all__ = ["SYMBOLS", "LedgerEntry", "Symbol", "Venue"]  # what servers need
 
 NS_PER_MS = 1_000_000
 OnMarket = Callable[[str, dict[str, Any]], None]  # takes a stream's name and its payload
@@ -70,13 +73,19 @@ class Venue:
     rejections: Counter[str] = field(default_factory=Counter)  # by "code message"
 
     def __post_init__(self) -> None:
-        own = account.BALANCES if self.balances is None else self.balances
-        self._account = Account(own)
+        nothing = {
+            asset: ZERO for each in self.symbols.values() for asset in (each.base, each.quote)
+        }
+        owned = account.BALANCES if self.balances is None else self.balances
         self._engine = MatchingEngine(
-            self.symbols, self._account, self.record, self._publish, self._print_trade
+            self.symbols,
+            Account({**nothing, **owned}),
+            self.record,
+            self._publish,
+            self._print_trade,
         )
         self._limiter = Limiter(self.limits)
-        self._connections: list[Connection] = []
+        self._connections: dict[Connection, None] = {}  # in the order that they came
         self._tickers: dict[str, object] = {}  # as they were shown last, by symbol
         self._market: RandomWalk | Replay | None = None
         if self.trades:
@@ -100,19 +109,12 @@ class Venue:
         self._begin(real_ns)
         self._limiter.weight.count += CONNECTION_WEIGHT
         connection = Connection(self._engine.now_ms, show_limits, deliver)
-        self._connections.append(connection)
+        self._connections[connection] = None
         return connection
 
     def disconnect(self, connection: Connection) -> None:
         """It gets no events any more."""
-        self._connections.remove(connection)
-
-    def announce_shutdown(self, real_ns: int) -> None:
-        """Tell every connection ("Server Shutdown")."""
-        self._begin(real_ns)
-        event = sessions.as_json({"event": events.server_shutdown(self._engine.now_ms)})
-        for connection in self._connections:
-            connection.deliver(event)
+        self._connections.pop(connection, None)
 
     # ---- the WebSocket API -----------------------------------------------------------------------
 
@@ -219,12 +221,10 @@ class Venue:
         self._finish()
 
     def step(self, real_ns: int) -> None:
-        """The market moves: the seeded random walk, or the trades that are due. Each symbol's best
-        prices are shown again even if they have not changed, so that their age means something."""
+        """The market moves: the seeded random walk, or the trades that are due."""
         self._begin(real_ns)
         if self._market is not None:
             self._market.step(self._engine)
-        self._tickers.clear()
         self._finish()
 
     def _open_at(self, trade: MarketTrade) -> None:

@@ -61,9 +61,7 @@ class Book:
     def offers(self, side: str, limit: Decimal | None = None) -> Iterator[Offer]:
         """What rests on `side`, best first, as far as a counterparty with that limit goes; the
         account's orders before the market maker's at a price."""
-        orders = (
-            Offer(order.price or Decimal(0), order.remaining, order) for order in self.resting(side)
-        )
+        orders = (Offer(order.limit, order.remaining, order) for order in self.resting(side))
         ascending = side == "SELL"
         for offer in heapq.merge(
             orders, self._levels(side), key=lambda offer: offer.price, reverse=not ascending
@@ -96,8 +94,8 @@ class Book:
         tick = self.symbol.tick_size
         other = self._resting[opposite(side)]
         first, step = (self.bid, -tick) if side == "BUY" else (self.bid + tick, tick)
-        if other and other[0].price is not None:
-            room = other[0].price + step
+        if other:
+            room = other[0].limit + step
             first = min(first, room) if side == "BUY" else max(first, room)
         for level in range(LEVELS):
             price = first + level * step
@@ -120,5 +118,5 @@ def reached(order: Order, last_price: Decimal) -> bool:
 
 
 def _priority(order: Order) -> tuple[Decimal, int]:
-    price = order.price or Decimal(0)
+    price = order.limit
     return (-price if order.is_buy else price, order.rank)

@@ -33,7 +33,7 @@ def execution_report(
         "o": order.type,
         "f": order.immediacy,
         "q": eight(order.quantity),
-        "p": eight(order.price or ZERO),
+        "p": eight(order.limit),
         "P": eight(order.stop_price or ZERO),
         "F": eight(ZERO),
         "g": order.list_id,
@@ -50,7 +50,7 @@ def execution_report(
         "T": order.updated_ms,
         "t": fill.trade_id if fill else -1,
         "I": execution_id,
-        "w": order.is_open and order.working_ms >= 0,
+        "w": order.is_open and order.working_ms >= 0 and not (fill and order.price is None),
         "m": fill is not None and fill.is_maker,
         "M": fill is not None,
         "O": order.created_ms,
@@ -103,11 +103,6 @@ def account_position(account: Account, assets: Iterable[str], now_ms: int) -> Ev
 def stream_terminated(now_ms: int) -> Event:
     """Heading "Event Stream Terminated"."""
     return {"e": "eventStreamTerminated", "E": now_ms}
-
-
-def server_shutdown(now_ms: int) -> Event:
-    """web-socket-api.md, "Server Shutdown"."""
-    return {"e": "serverShutdown", "E": now_ms}
 
 
 # ---- market streams ------------------------------------------------------------------------------

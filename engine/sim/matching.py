@@ -148,8 +148,10 @@ class MatchingEngine:
         for order in orders:
             order.status, order.updated_ms = "CANCELED", self.now_ms
             order.original_client_id, order.client_id = order.client_id, client_id
-            self._by_client_id.setdefault(client_id, order)
             self._report(order, "CANCELED")
+        former = self._by_client_id.get(client_id)
+        if former is None or not former.is_open:
+            self._by_client_id[client_id] = orders[-1]
         for order in orders:
             self._end(order)
 
@@ -186,13 +188,12 @@ class MatchingEngine:
         """Trade with our orders on `side` that are as good as `price`; how much it was."""
         traded = ZERO
         for order in book.resting(side):
-            limit = order.price or price
-            if limit < price if side == "BUY" else limit > price:
+            if order.limit < price if side == "BUY" else order.limit > price:
                 break
             part = order.remaining if quantity is None else min(order.remaining, quantity - traded)
             if not part:
                 break
-            self._trade(book, limit, part, None, order)
+            self._trade(book, order.limit, part, None, order)
             traded += part
         return traded
 
@@ -215,6 +216,7 @@ class MatchingEngine:
         if self.account.changed:
             self._publish(events.account_position(self.account, self.account.changed, self.now_ms))
             self.account.changed.clear()
+            self.account.updated_ms = self.now_ms
 
     def _next_triggered(self) -> tuple[Book, Order] | None:
         for book in self.books.values():

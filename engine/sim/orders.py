@@ -98,6 +98,11 @@ class Order:
         return self.quantity - self.executed
 
     @property
+    def limit(self) -> Decimal:
+        """Its price, 0 without one."""
+        return self.price or ZERO
+
+    @property
     def immediacy(self) -> str:
         """GTC, IOC or FOK, whatever the type."""
         return self.time_in_force or "GTC"
@@ -227,7 +232,7 @@ def described(order: Order) -> dict[str, Any]:
         "orderId": order.id,
         "orderListId": order.list_id,
         "clientOrderId": order.client_id,
-        "price": eight(order.price or ZERO),
+        "price": eight(order.limit),
         "origQty": eight(order.quantity),
         "executedQty": eight(order.executed),
         "cummulativeQuoteQty": eight(order.quote_executed),
@@ -269,7 +274,7 @@ def traded(order: Order, fill: Fill) -> dict[str, Any]:
 
 def _progress(order: Order) -> dict[str, Any]:
     progress = {
-        "price": eight(order.price or ZERO),
+        "price": eight(order.limit),
         "origQty": eight(order.quantity),
         "executedQty": eight(order.executed),
         "origQuoteOrderQty": eight(order.quote_quantity),

@@ -18,7 +18,7 @@ Row = TypeVar("Row")
 def account_status(call: Call, params: Params) -> dict[str, Any]:
     """Heading "Account information (USER_DATA)"."""
     omit_zero = read_choice(params, "omitZeroBalances", ("true", "false")) == "true"
-    return account.describe(call.engine.account, call.now_ms, omit_zero)
+    return account.describe(call.engine.account, omit_zero)
 
 
 def order_status(call: Call, params: Params) -> dict[str, Any]:

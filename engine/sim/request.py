@@ -111,15 +111,15 @@ def read_id(document: Mapping[str, Any]) -> RequestId:
 
 
 def parameter_text(name: str, value: object) -> str:
-    """A parameter's value as the signature payload has it; null counts as empty. A list is JSON, as
-    it is in a query string."""
+    """A parameter's value as the signature payload has it; null counts as empty. A list of
+    texts is JSON, as it is in a query string."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int)):
         return str(value)
-    if isinstance(value, list):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return json.dumps(value, separators=(",", ":"))
     raise ApiError(-1130, f"Data sent for parameter '{name}' is not valid.")
 
