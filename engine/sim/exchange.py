@@ -43,7 +43,8 @@ from websockets.http11 import Request, Response
 from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.sim import authority
-from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
+from engine.sim.binance import Venue
+from engine.sim.ledger import Entry, LedgerEntry
 from engine.sim.request import AccountKey
 
 HOST = "127.0.0.1"
@@ -94,10 +95,10 @@ class ExchangeSim:
             keys[ed25519_key[0]] = _public_key(ed25519_key[1])
         self.venue = Venue(
             keys=keys,
-            last_price=dict.fromkeys(SYMBOLS, last_price),
             record=self._record,
             clock_skew_ms=clock_skew_ms,
         )
+        self.venue.set_price("BTCUSDT", last_price)
         self.ledger: list[LedgerEntry] = []
         self.ledger_file = ledger_file
         self.close_after_requests: int | None = None
@@ -186,8 +187,9 @@ class ExchangeSim:
                 await connection.send(self.venue.answer(message, time.time_ns(), state))
                 answered += 1
 
-    def _record(self, entry: LedgerEntry) -> None:
-        self.ledger.append(entry)
+    def _record(self, entry: Entry) -> None:
+        if isinstance(entry, LedgerEntry):
+            self.ledger.append(entry)
         if self._ledger_stream is not None:
             print(json.dumps(dataclasses.asdict(entry)), file=self._ledger_stream, flush=True)
 
