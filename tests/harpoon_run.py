@@ -81,15 +81,20 @@ class HarpoonRun:
             env={**os.environ, **environ},
         )
 
-    def until(self, wanted: Callable[[Line], bool]) -> Line:
-        """The first line that is wanted, with --json-lines."""
+    def _lines(self) -> Iterator[str]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output += line
-            record: Line = json.loads(line)
-            if wanted(record):
-                return record
+            yield line
         raise AssertionError(f"it ended before: {self.end()}")
+
+    def line(self, words: str) -> str:
+        """The next line with these words in it."""
+        return next(line for line in self._lines() if words in line)
+
+    def until(self, wanted: Callable[[Line], bool]) -> Line:
+        """The first record that is wanted, with --json-lines."""
+        return next(record for record in map(json.loads, self._lines()) if wanted(record))
 
     def record(self, kind: str, **values: object) -> Line:
         wanted = {"record": kind, **values}
