@@ -35,7 +35,7 @@ from engine.runner import Runner
 from engine.sim.exchange import ExchangeSim
 
 from . import harpoon_run
-from .harpoon_run import HarpoonRun, running, write_config
+from .harpoon_run import running, write_config
 from .peers import book_of, deposit
 from .publisher import Publisher
 
