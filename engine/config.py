@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -161,6 +161,9 @@ class Credentials:
     api_key: str = field(repr=False)
     api_secret: str | None = field(default=None, repr=False)
     private_key: Ed25519PrivateKey | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials are not pickled: they stay in this process")
 
 
 # ---- what a key may hold ------------------------------------------------------------------------
@@ -496,6 +499,7 @@ def _toml(value: object) -> str:
         shown = json.dumps(value, ensure_ascii=False, default=str)
     except ValueError:  # an integer too long for Python to print
         return "a number of thousands of digits"
+    shown = re.sub("//.*@", "//...@", shown)  # a user's password in a URL
     return shown if len(shown) <= _SHOWN_MAX else f"{shown[:_SHOWN_MAX]}..."
 
 

@@ -566,5 +566,20 @@ def venue_error(code: int, reason: str) -> VenueError:
         lib.HP_ETIME_OUT: "check the network and venue.url, or raise venue.timeout_s",
         lib.HP_ECONN_CLOSED: "check that venue.url names a TLS (wss) port of the exchange",
     }
+    for words, cure in _TLS_CURES.items():
+        if code in (lib.HP_ETLS, lib.HP_ETLS_CERT) and words in reason:
+            return VenueError(f"{reason}; {cure}")
     cure = cures.get(code, "check venue.url and that the exchange is up")
     return VenueError(f"{reason}; {cure}")
+
+
+# By OpenSSL's words.
+_TLS_CURES = {
+    "expired": "check this machine's clock (`timedatectl`), else the exchange must renew it",
+    "not yet valid": "check this machine's clock (`timedatectl`)",
+    "mismatch": "correct the host in venue.url: what answers there is another one",
+    "too weak": "nobody can be sure who that is: the exchange must renew it",
+    "too small": "nobody can be sure who that is: the exchange must renew it",
+    "protocol version": "the server speaks no TLS 1.2 or later: check venue.url",
+    "unsupported protocol": "the server speaks no TLS 1.2 or later: check venue.url",
+}
