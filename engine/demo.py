@@ -189,10 +189,20 @@ endpoint = {json.dumps(endpoint)}
 files = {json.dumps(files)}
 [venue]
 url = {json.dumps(exchange["ws_url"])}
+stream_url = {json.dumps(exchange["stream_url"])}
 ca_file = {json.dumps(exchange["ca_file"])}
 [risk]
 max_orders = 10000
 cooldown_s = 0
+exchange_cooldown_s = 0
+max_total_notional = 10000000
+max_position_notional = 10000000
+max_orders_per_second = 10000
+max_orders_per_minute = 10000
+max_orders_per_hour = 10000
+max_orders_per_day = 10000
+max_unresolved = 1000
+venue_headroom_percent = 0
 [[rule]]
 name = "whale deposit"
 kinds = ["deposit"]
@@ -201,6 +211,7 @@ side = "{ORDER["side"]}"
 symbol = "{ORDER["symbol"]}"
 type = "{ORDER["type"]}"
 quantity = "{ORDER["quantity"]}"
+exit_after_s = 0
 """
 
 

@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Protocol
 
 from engine import client_ids
+from engine.config import RuleSettings
 from engine.core import Settlement
 from engine.errors import HarpoonError
 from engine.exits import Action, Cancel, ExitPlan, Exits, Market, Place
@@ -27,6 +28,7 @@ from engine.venues.binance_filters import Filters
 
 REPLY_S = 10.0  # the venue's own limit for a request ("General API Information")
 CANCEL_AGAIN_S = 5.0  # after a kill, as long as something is open
+OPEN_TOLD = 5  # of what a run leaves behind
 E8 = Decimal(10) ** 8
 DAY_NS = 86_400 * 1_000_000_000
 
@@ -276,15 +278,17 @@ class Desk:
         """What a run that ends now leaves behind, in sentences."""
         words = [
             f"the position of {left.entry_id} is still open ({left.side} {left.quantity:f} "
-            f"{left.symbol}, {left.words}): the next run with this journal goes on with it"
+            f"{left.symbol}, {left.words})"
             for left in self.exits.left()
         ]
         words += [
-            f"what became of {order.client_id} is not known: the next run with this journal asks"
+            f"what became of {order.client_id} is not known"
             for order in self.orders.open()
             if order.status in ("intent", "sent", "unknown")
         ]
-        return words
+        more = [f"and {len(words) - OPEN_TOLD} more"] if len(words) > OPEN_TOLD else []
+        after = ["the next run with this journal goes on with that"] if words else []
+        return [*words[:OPEN_TOLD], *more, *after]
 
 
 def market_of(filters: Filters) -> Market:
@@ -302,9 +306,12 @@ def market_of(filters: Filters) -> Market:
     )
 
 
-def plan_of(exit_after_s: int, take_profit_bp: int, stop_loss_bp: int) -> ExitPlan:
+def plan_of(rule: RuleSettings) -> ExitPlan | None:
     """A rule's exit as it is configured, where 0 means never for this reason."""
-    return ExitPlan(exit_after_s or None, take_profit_bp or None, stop_loss_bp or None)
+    plan = ExitPlan(
+        rule.exit_after_s or None, rule.take_profit_bp or None, rule.stop_loss_bp or None
+    )
+    return None if plan == ExitPlan() else plan
 
 
 def _count(

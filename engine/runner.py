@@ -116,8 +116,9 @@ class Runner:
         secret = credentials.api_secret
         auth = Auth() if secret is None else Auth(credentials.api_key, secret.encode())
         plans = {
-            rule.name: desks.plan_of(rule.exit_after_s, rule.take_profit_bp, rule.stop_loss_bp)
+            rule.name: plan
             for rule in self._config.rules
+            if (plan := desks.plan_of(rule)) is not None
         }
         window_ms = self._config.venue.recv_window_ms
         return desks.Desk(self._engine, self._symbols, plans, auth, window_ms, self._tell)
@@ -540,7 +541,7 @@ class Runner:
             self._emit({"record": "progress", "stats": self._stats})
 
     def _tell(self, line: Line) -> None:
-        """The line that says `ready` is the first."""
+        """Nothing comes before the line that says `ready`."""
         if self._started:
             self._emit(line)
         else:
