@@ -74,10 +74,10 @@ static int write_clear(int fd)
 static int make(const char *path)
 {
     char name[4096];
-    int n = snprintf(name, sizeof name, "%s.%ld", path, (long)getpid());
+    int n = snprintf(name, sizeof name, "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof name)
         return -ENAMETOOLONG;
-    int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd = mkostemp(name, O_CLOEXEC); /* mode 0600 */
     if (fd < 0)
         return -errno;
     int rc = write_clear(fd);

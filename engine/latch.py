@@ -3,14 +3,20 @@ until a person resets it."""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
+import tomllib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from engine._native import ffi, lib, text
-from engine.errors import LatchError
+from engine.errors import ConfigError, LatchError
+from engine.report import plain
+
+NAME = "harpoon.latch"  # beside the configuration, unless that names another
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,8 @@ class Latch:
 
 def _damaged(path: Path) -> str:
     return (
-        f"{path} is no kill latch, or a damaged one, which counts as set: see what it is, and remove "
-        "it to have a new one, which is not set"
+        f"{path} is no kill latch, or a damaged one, which counts as set: see what it is and "
+        "remove it, to have a new one that is not set"
     )
 
 
@@ -81,3 +87,40 @@ def _unusable(path: Path, code: int) -> str:
         f"the kill latch {path} cannot be used ({os.strerror(code)}): let risk.latch name a file "
         "that you may read and write"
     )
+
+
+def latch_of(config: Path) -> Path:
+    """The latch that the configuration names. The rest of it is not looked at: a mistake there must
+    not keep anybody from stopping an engine."""
+    try:
+        with config.open("rb") as file:
+            risk = tomllib.load(file).get("risk", {})
+    except OSError as error:
+        raise ConfigError(f"{config}: cannot be read: {error.strerror}: check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{config}: not valid TOML ({error}): name the latch itself with --latch"
+        ) from error
+    name = risk.get("latch", NAME) if isinstance(risk, dict) else NAME
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{config} [risk] latch = {name!r}: must be a path in quotation marks")
+    return config.parent / name
+
+
+def add_latch_arguments(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", type=Path, metavar="FILE", help="harpoon.toml, of the engine")
+    which.add_argument("--latch", type=Path, metavar="FILE", help="the latch itself")
+
+
+def chosen_latch(options: argparse.Namespace) -> Path:
+    path: Path = options.latch or latch_of(options.config)
+    return path
+
+
+def describe(state: LatchState) -> str:
+    """In words for a person: since when, and why."""
+    if state.set_at_ms is None:
+        return plain(state.reason)
+    moment = datetime.fromtimestamp(state.set_at_ms / 1000).astimezone()
+    return f"set at {moment:%Y-%m-%d %H:%M:%S %z}: {plain(state.reason)}"
