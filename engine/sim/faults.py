@@ -1,0 +1,179 @@
+"""How the simulated exchange misbehaves: which faults, how often, in what order.
+
+A fault is written NAME[=PROBABILITY][:DURATION], like `drop-after=0.01`, `delay=0.05:200ms` or just
+`split` (always). `skew=MS` is no chance but a state: the venue's clock is so far from ours. FAULTS
+says what each does. Every name draws from a random sequence of its own, so that the same seed meets
+the same requests with the same faults, whatever else happens on the connection.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import ConfigError
+
+# Drawn for each request; the first one that hits is applied.
+REQUEST_FAULTS = {
+    "drop-before": "the connection is cut, the request is not executed",
+    "drop-after": "the request is executed, the connection is cut without an answer",
+    "status-503": "executed, but answered with status 503",
+    "error-1006": "executed, but answered with status 500 and code -1006",
+    "error-1007": "executed, but answered with status 500 and code -1007",
+    "429": "not executed: too many requests; DURATION is its retryAfter",
+    "418": "not executed: banned for DURATION, and the connection ends",
+    "delay": "executed at once, everything that is said to the client waits for DURATION",
+    "stop-reading": "nothing from this connection is read any more, so nothing is answered",
+    "garbage": "executed, and bytes that are no WebSocket frame come before the answer",
+    "not-json": "executed, and a text that is no JSON comes before the answer",
+    "huge": "executed, and a message of 16 MiB comes before the answer",
+    "shutdown": "executed; serverShutdown is sent, and after DURATION the connection ends",
+}
+ORDER_FAULTS = {"reject": "an order is refused with -2010, not executed"} | REQUEST_FAULTS
+EVENT_FAULTS = {
+    "lose-event": "a user data event is not sent",
+    "duplicate-event": "a user data event is sent twice",
+    "reorder-event": "a user data event is sent after the next one, or after 100 ms",
+}
+MESSAGE_FAULTS = {
+    "split": "a message goes out byte by byte, each its own TLS record and TCP segment",
+    "coalesce": "a message waits up to 20 ms for the next ones and goes out together with them",
+}
+PING_FAULTS = {"no-pong": "a client's ping is not answered"}
+FAULTS = ORDER_FAULTS | EVENT_FAULTS | MESSAGE_FAULTS | PING_FAULTS
+
+# What a fault answers: status, code and message (errors.md) ...
+UNKNOWN_OUTCOMES = {  # ... to a request that was executed ("Status codes", 5XX)
+    "status-503": (503, -1000, "An unknown error occurred while processing the request."),
+    "error-1006": (
+        *(500, -1006),
+        "An unexpected response was received from the message bus. Execution status unknown.",
+    ),
+    "error-1007": (
+        *(500, -1007),
+        "Timeout waiting for response from backend server. "
+        "Send status unknown; execution status unknown.",
+    ),
+}
+REFUSALS = {  # ... to one that was not
+    "reject": (400, -2010, "This action is disabled on this account."),
+    "429": (
+        *(429, -1003),
+        "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. "
+        "Please use WebSocket Streams for live updates to avoid polling the API.",
+    ),
+    "418": (
+        *(418, -1003),
+        "Way too much request weight used; IP banned until {}. "
+        "Please use WebSocket Streams for live updates to avoid bans.",
+    ),
+}
+ANSWERS = UNKNOWN_OUTCOMES | REFUSALS
+
+DURATIONS_S = {"delay": 0.2, "429": 1.0, "418": 120.0, "shutdown": 1.0}  # where a spec names none
+SPEC = re.compile(r"([a-z0-9-]+)(?:=([0-9.]+))?(?::([0-9.]+)(ms|s))?")
+SKEW = re.compile(r"skew=(-?[0-9]{1,9})")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`probability` is that of one draw; `duration_s` is 0 where it means nothing."""
+
+    name: str
+    probability: float = 1.0
+    duration_s: float = 0.0
+
+
+def parse_fault(spec: str) -> Fault:
+    """ConfigError when `spec` is none of FAULTS, or its numbers are none."""
+    match = SPEC.fullmatch(spec)
+    if match is None or match[1] not in FAULTS or (match[3] and match[1] not in DURATIONS_S):
+        raise ConfigError(
+            f"{spec!r} is not a fault: write NAME, NAME=PROBABILITY or NAME=PROBABILITY:200ms with "
+            f"one of the names {', '.join(FAULTS)} (a time goes only with "
+            f"{', '.join(DURATIONS_S)}), or skew=MS."
+        )
+    name, probability, amount, unit = match.groups()
+    try:
+        duration_s = float(amount) / (1000 if unit == "ms" else 1) if amount else None
+        fault = Fault(
+            name,
+            1.0 if probability is None else float(probability),
+            DURATIONS_S.get(name, 0.0) if duration_s is None else duration_s,
+        )
+    except ValueError:
+        raise ConfigError(
+            f"{spec!r} has a number that is none: write like 0.01 or 200ms."
+        ) from None
+    if not 0 <= fault.probability <= 1:
+        raise ConfigError(f"{spec!r} is no probability: give one from 0 to 1, like {name}=0.01.")
+    return fault
+
+
+@dataclass(frozen=True)
+class FaultEntry:
+    """A fault that was applied, as the ledger has it."""
+
+    fault: str
+    at_ns: int  # CLOCK_REALTIME
+    entry: str = "fault"
+
+
+def fault_answer(fault: Fault, now_ms: int) -> tuple[int, dict[str, Any]]:
+    """The status and the `error` that one of ANSWERS gives at the venue's time `now_ms`."""
+    status, code, msg = ANSWERS[fault.name]
+    error: dict[str, Any] = {"code": code, "msg": msg}
+    if status in (418, 429):  # "IP limits"
+        retry_ms = now_ms + int(fault.duration_s * 1000)
+        error["msg"] = msg.format(retry_ms)
+        error["data"] = {"serverTime": now_ms, "retryAfter": retry_ms}
+    return status, error
+
+
+class FaultPlan:
+    """What will go wrong. `applied` counts what did, by name; `skew_ms` is for the venue's clock.
+
+    ConfigError when one of `specs` is wrong.
+    """
+
+    def __init__(self, specs: Iterable[str] = (), seed: int = 0) -> None:
+        self.skew_ms = 0
+        self.applied: Counter[str] = Counter()
+        self._faults: dict[str, Fault] = {}
+        self._forced: deque[Fault] = deque()
+        for spec in specs:
+            if skew := SKEW.fullmatch(spec):
+                self.skew_ms = int(skew[1])
+            else:
+                fault = parse_fault(spec)
+                self._faults[fault.name] = fault
+        self._random = {name: random.Random(f"{seed} {name}") for name in self._faults}
+
+    def next(self, spec: str) -> None:
+        """Whatever the chances: the next draw that could have this fault has it, once. Several wait
+        for each other in the order they were given."""
+        self._forced.append(parse_fault(spec))
+
+    def draw(self, names: Collection[str]) -> Fault | None:
+        """The fault, one of `names`, that is applied now, if any."""
+        fault = self._take_forced(names) or self._roll(names)
+        if fault is not None:
+            self.applied[fault.name] += 1
+        return fault
+
+    def _take_forced(self, names: Collection[str]) -> Fault | None:
+        for fault in self._forced:
+            if fault.name in names:
+                self._forced.remove(fault)
+                return fault
+        return None
+
+    def _roll(self, names: Collection[str]) -> Fault | None:
+        """All dice roll each time, so that one fault's hits do not shift another's sequence."""
+        possible = [self._faults[name] for name in names if name in self._faults]
+        rolled = [f for f in possible if self._random[f.name].random() < f.probability]
+        return rolled[0] if rolled else None
