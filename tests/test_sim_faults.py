@@ -85,14 +85,13 @@ def test_the_next_fault_can_be_named_and_waits_for_its_place() -> None:
 
 
 async def rest_of(client: ClientConnection) -> list[str | bytes]:
-    """What comes until the server's Close frame."""
+    """What comes until the end."""
     messages: list[str | bytes] = []
     try:
         while True:
             messages.append(await asyncio.wait_for(client.recv(), 10))
-    except ConnectionClosed as closed:
-        assert closed.rcvd is not None
-    return messages
+    except ConnectionClosed:
+        return messages
 
 
 @pytest.mark.parametrize(("name", "executed"), [("drop-before", 0), ("drop-after", 1)])

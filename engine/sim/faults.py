@@ -1,9 +1,9 @@
-"""How the simulated exchange misbehaves: which faults, how often, in what order.
+"""How the simulators misbehave: which faults, how often, in what order. The exchange's are here.
 
 A fault is written NAME[=PROBABILITY][:DURATION], like `drop-after=0.01`, `delay=0.05:200ms` or just
-`split` (always). `skew=MS` is no chance but a state: the venue's clock is so far from ours. FAULTS
-says what each does. Every name draws from a random sequence of its own, so that the same seed meets
-the same requests with the same faults, whatever else happens on the connection.
+`split` (always). Only the exchange's `skew=MS` is no chance but a state. Every name draws from a
+random sequence of its own, so that the same seed meets the same requests with the same faults,
+whatever else happens.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,10 @@ MESSAGE_FAULTS = {
     "coalesce": "a message waits up to 20 ms for the next ones and goes out together with them",
 }
 PING_FAULTS = {"no-pong": "a client's ping is not answered"}
-FAULTS = ORDER_FAULTS | EVENT_FAULTS | MESSAGE_FAULTS | PING_FAULTS
+FAULTS = {
+    **(ORDER_FAULTS | EVENT_FAULTS | MESSAGE_FAULTS | PING_FAULTS),
+    "skew=MS": "the venue's clock is so far ahead, or behind as with skew=-700",
+}
 
 # What a fault answers: status, code and message (errors.md) ...
 UNKNOWN_OUTCOMES = {  # ... to a request that was executed ("Status codes", 5XX)
@@ -89,20 +92,20 @@ class Fault:
     duration_s: float = 0.0
 
 
-def parse_fault(spec: str) -> Fault:
-    """ConfigError when `spec` is none of FAULTS, or its numbers are none."""
+def parse_fault(spec: str, names: Collection[str], durations_s: Mapping[str, float]) -> Fault:
+    """ConfigError when `spec` is none of `names`, or its numbers are none. A time may only be given
+    to one of `durations_s`, which it has by default."""
     match = SPEC.fullmatch(spec)
-    if match is None or match[1] not in FAULTS or (match[3] and match[1] not in DURATIONS_S):
+    if match is None or match[1] not in names or (match[3] and match[1] not in durations_s):
         raise ConfigError(
             f"{spec!r} is not a fault: write NAME, NAME=PROBABILITY or NAME=PROBABILITY:200ms with "
-            f"one of the names {', '.join(FAULTS)} (a time goes only with "
-            f"{', '.join(DURATIONS_S)}), or skew=MS."
+            f"one of the names {', '.join(names)}; a time goes only with {', '.join(durations_s)}."
         )
     name, probability, amount, unit = match.groups()
     fault = Fault(
         name,
         1.0 if probability is None else float(probability),
-        float(amount) / (1000 if unit == "ms" else 1) if amount else DURATIONS_S.get(name, 0.0),
+        float(amount) / (1000 if unit == "ms" else 1) if amount else durations_s.get(name, 0.0),
     )
     if fault.probability > 1:
         raise ConfigError(f"{spec!r} is no probability: give one from 0 to 1, like {name}=0.01.")
@@ -132,26 +135,34 @@ def fault_answer(fault: Fault, now_ms: int) -> tuple[int, dict[str, Any]]:
 class FaultPlan:
     """What will go wrong. `applied` counts what did, by name; `skew_ms` is for the venue's clock.
 
-    ConfigError when one of `specs` is wrong.
+    ConfigError when one of `specs` is wrong; `names` and `durations_s` as in `parse_fault`.
     """
 
-    def __init__(self, specs: Iterable[str] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        specs: Iterable[str] = (),
+        seed: int = 0,
+        names: Collection[str] = FAULTS,
+        durations_s: Mapping[str, float] = DURATIONS_S,
+    ) -> None:
         self.skew_ms = 0
         self.applied: Counter[str] = Counter()
+        self._names, self._durations_s = names, durations_s
         self._faults: dict[str, Fault] = {}
         self._forced: deque[Fault] = deque()
         for spec in specs:
-            if skew := SKEW.fullmatch(spec):
+            skew = SKEW.fullmatch(spec)
+            if skew and "skew=MS" in names:
                 self.skew_ms = int(skew[1])
             else:
-                fault = parse_fault(spec)
+                fault = self._parse(spec)
                 self._faults[fault.name] = fault
         self._random = {name: random.Random(f"{seed} {name}") for name in self._faults}
 
     def next(self, spec: str) -> None:
         """Whatever the chances: the next draw that could have this fault has it, once. Several wait
         for each other in the order they were given."""
-        self._forced.append(parse_fault(spec))
+        self._forced.append(self._parse(spec))
 
     def draw(self, names: Collection[str]) -> Fault | None:
         """The fault, one of `names`, that is applied now, if any."""
@@ -159,6 +170,9 @@ class FaultPlan:
         if fault is not None:
             self.applied[fault.name] += 1
         return fault
+
+    def _parse(self, spec: str) -> Fault:
+        return parse_fault(spec, self._names, self._durations_s)
 
     def _take_forced(self, names: Collection[str]) -> Fault | None:
         for fault in self._forced:
