@@ -132,7 +132,7 @@ def _play(
         "signals": played.signals,
         "orders": played.summary["orders"],
         "refused": played.summary["refused"],
-        "ledger": [json.loads(line) for line in ledger.read_text().splitlines()],
+        "ledger": _placed(ledger),
         "latency_ns": played.summary["latency_ns"],
         "stats": played.summary["stats"],
         "planted": node["planted"],
@@ -140,6 +140,12 @@ def _play(
         "complete": played.complete,
         "machine": played.summary["machine"],
     }
+
+
+def _placed(ledger: Path) -> list[Line]:
+    """The orders among all that the exchange has recorded."""
+    entries = [json.loads(line) for line in ledger.read_text().splitlines()]
+    return [entry for entry in entries if entry["entry"] == "order"]
 
 
 def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequence[int]) -> Line:

@@ -86,7 +86,11 @@ def test_the_process_serves_and_ends_cleanly_with_connections_open(
         }
         asyncio.run(use_and_signal(child, ready["ws_url"]))
         assert child.communicate() == ("", "")
-    assert json.loads(ledger_file.read_text())["client_id"] == "whale-1"
+    entries = [json.loads(line) for line in ledger_file.read_text().splitlines()]
+    assert [(each["entry"], each["client_id"]) for each in entries] == [
+        ("order", "whale-1"),
+        ("fill", "whale-1"),
+    ]
 
 
 def test_the_process_makes_its_own_keys_and_removes_its_files() -> None:

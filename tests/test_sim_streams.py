@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from engine.sim import exchange, streams
 from engine.sim.exchange import ExchangeSim
 from tests.test_sim_exchange import in_a_loop, trusting
 
-QUOTE = {"u": 1, "s": "BTCUSDT", "b": "1.00", "B": "2.00", "a": "3.00", "A": "4.00"}
 TRADE = {"e": "trade", "s": "BTCUSDT", "t": 7}
 
 
@@ -36,12 +36,6 @@ async def hear(client: ClientConnection) -> Any:
 async def ask(client: ClientConnection, method: str, *params: object) -> Any:
     await client.send(json.dumps({"method": method, "params": params, "id": 5}))
     return await hear(client)
-
-
-@pytest.fixture(autouse=True)
-def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No heartbeat but where a test asks for one."""
-    monkeypatch.setattr(exchange, "HEARTBEAT_S", 1000.0)
 
 
 @in_a_loop
@@ -109,17 +103,30 @@ def test_a_bad_request_is_answered_with_its_code(message: str, code: int) -> Non
 
 
 @in_a_loop
-async def test_the_latest_quote_comes_at_once_and_again_while_nothing_changes(
+async def test_quotes_follow_the_market_and_are_said_again_while_it_stands_still(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exchange, "HEARTBEAT_S", 0.2)
     async with ExchangeSim() as sim:
-        sim.venue.on_market("btcusdt@bookTicker", QUOTE)
+        await asyncio.sleep(0.3)  # a quote that was said before
         async with subscriber(sim, "/ws/btcusdt@bookTicker") as client:
-            began = asyncio.get_running_loop().time()
-            for _ in range(3):
-                assert await hear(client) == QUOTE
-            assert 0.2 <= asyncio.get_running_loop().time() - began < 5
+            first = await hear(client)
+            assert list(first) == ["u", "s", "b", "B", "a", "A"]
+            assert (first["s"], Decimal(first["b"])) == ("BTCUSDT", 60000)
+            assert [await hear(client) for _ in range(2)] == [first, first]
+            sim.venue.set_price("BTCUSDT", Decimal("61000"))
+            while (moved := await hear(client)) == first:
+                pass
+            assert Decimal(moved["b"]) == 61000
+            assert moved["u"] > first["u"]
+
+
+@in_a_loop
+async def test_trades_of_a_seeded_market_come_as_documented() -> None:
+    async with ExchangeSim(seed=1) as sim, subscriber(sim, "/ws/ethusdt@trade") as client:
+        trade = await hear(client)
+        assert list(trade) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
+        assert (trade["e"], trade["s"]) == ("trade", "ETHUSDT")
 
 
 @in_a_loop

@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import parse_qs, urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,7 +37,7 @@ from websockets.frames import CloseCode
 
 from engine.errors import ConfigError
 from engine.sim import authority
-from engine.sim.binance import SYMBOLS, LedgerEntry, Symbol, Venue
+from engine.sim.binance import Venue
 from engine.sim.faults import (
     ANSWERS,
     EVENT_FAULTS,
@@ -49,11 +49,13 @@ from engine.sim.faults import (
     FaultPlan,
     fault_answer,
 )
+from engine.sim.ledger import Entry, FillEntry, LedgerEntry
 from engine.sim.market import MarketTrade
 from engine.sim.request import AccountKey
 from engine.sim.rest import RestReply
 from engine.sim.rest_server import HttpRequest, RestServer
 from engine.sim.streams import HEARTBEAT_S, Streams
+from engine.sim.symbols import SYMBOLS, Symbol
 from engine.sim.websocket import (
     HOST,
     LIFETIME_S,
@@ -66,7 +68,6 @@ from engine.sim.websocket import (
 )
 
 PATH = "/ws-api/v3"
-DEFAULT_PRICE = Decimal("60000.00")
 STEP_INTERVAL_S = 0.1  # how often the market moves
 REORDER_S = 0.1  # an event that is to come after the next one waits no longer
 SHUTDOWN_S = 1.0  # between serverShutdown and the end; the documents promise no time
@@ -108,7 +109,7 @@ class ExchangeSim:
         lifetime_s: float = LIFETIME_S,
         max_connections: int = MAX_CONNECTIONS,
         clock_skew_ms: int = 0,
-        last_price: Decimal = DEFAULT_PRICE,
+        last_price: Decimal | None = None,
         symbols: Mapping[str, Symbol] = SYMBOLS,
         seed: int | None = None,
         trades: Sequence[MarketTrade] | None = None,
@@ -123,9 +124,9 @@ class ExchangeSim:
         self._api = Server(habits, self.draw)
         self._streams = Streams(habits, self.draw)
         self._rest = RestServer(self._answer_rest)
-        self.entries: list[Any] = []
+        self.entries: list[Entry | FaultEntry] = []
         self.ledger: list[LedgerEntry] = []
-        self.fills: list[Any] = []
+        self.fills: list[FillEntry] = []
         self.venue = Venue(
             keys=keys,
             record=self._record,
@@ -134,7 +135,7 @@ class ExchangeSim:
             trades=trades,
             on_market=self._streams.publish,
         )
-        if "BTCUSDT" in symbols:
+        if last_price is not None:
             self.venue.set_price("BTCUSDT", last_price)
         self.ledger_file = ledger_file
         self.close_after_requests: int | None = None
@@ -245,10 +246,8 @@ class ExchangeSim:
             await asyncio.sleep(STEP_INTERVAL_S)
 
     def _announce_shutdown(self, after_s: float) -> None:
-        self._streams.announce_shutdown(self.now_ms())
         for peer in [*self._api.peers, *self._streams.peers]:
-            if isinstance(peer, ApiPeer):
-                peer.announce_shutdown()
+            peer.announce_shutdown(self.now_ms())
             peer.close_in(after_s)
 
     async def _answer_rest(self, request: HttpRequest) -> RestReply | None:
@@ -271,15 +270,14 @@ class ExchangeSim:
             await asyncio.sleep(fault.duration_s)
         return reply
 
-    def _record(self, entry: Any) -> None:
+    def _record(self, entry: Entry | FaultEntry) -> None:
         self.entries.append(entry)
         if isinstance(entry, LedgerEntry):
             self.ledger.append(entry)
-        elif getattr(entry, "entry", "") == "fill":
+        elif isinstance(entry, FillEntry):
             self.fills.append(entry)
         if self._ledger_stream is not None:
-            line = json.dumps(dataclasses.asdict(entry), default=str)
-            print(line, file=self._ledger_stream, flush=True)
+            print(json.dumps(dataclasses.asdict(entry)), file=self._ledger_stream, flush=True)
 
 
 def _rest_error(fault: Fault, now_ms: int) -> RestReply:
@@ -330,10 +328,9 @@ class ApiPeer(Peer):
         else:
             self._execute_and_fail(message, fault)
 
-    def announce_shutdown(self) -> None:
+    def announce_shutdown(self, now_ms: int) -> None:
         """Heading "Server Shutdown"."""
-        event = {"e": "serverShutdown", "E": self._sim.now_ms()}
-        self.send(json.dumps({"event": event}, separators=(",", ":")))
+        self.send(json.dumps({"event": {"e": "serverShutdown", "E": now_ms}}))
 
     def _execute(self, message: str | bytes) -> str:
         return self._sim.venue.answer(message, time.time_ns(), self._state)
@@ -352,7 +349,7 @@ class ApiPeer(Peer):
             case "huge":
                 self.send(HUGE)
             case "shutdown":
-                self.announce_shutdown()
+                self.announce_shutdown(self._sim.now_ms())
                 self.close_in(fault.duration_s)
         self._reply(self._error(fault, read_id(message)) if fault.name in ANSWERS else reply)
 

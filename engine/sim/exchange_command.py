@@ -17,9 +17,10 @@ from decimal import Decimal
 from pathlib import Path
 
 from engine.processes import at_stdin_eof
-from engine.sim.binance import SYMBOLS, Symbol
-from engine.sim.exchange import DEFAULT_PRICE, ExchangeSim
+from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FAULTS
+from engine.sim.market import MarketTrade, read_trades
+from engine.sim.symbols import SYMBOLS, Symbol
 from engine.sim.websocket import PING_INTERVAL_S
 
 
@@ -62,7 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clock-skew-ms", type=int, default=0, metavar="MS", help="the venue's clock minus ours"
     )
     parser.add_argument(
-        "--price", type=_price, default=DEFAULT_PRICE, help=f"last price, default {DEFAULT_PRICE}"
+        "--price",
+        type=_price,
+        metavar="X",
+        help=f"BTCUSDT's, default {SYMBOLS['BTCUSDT'].first_price}",
     )
     parser.add_argument(
         "--symbols",
@@ -75,7 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed",
         type=int,
         metavar="N",
-        help="a random market, and the faults' chances; default: it stands still",
+        help="of a random market, which stands still without, and of the faults' chances",
+    )
+    parser.add_argument(
+        "--trades",
+        type=_trades,
+        metavar="CSV",
+        help="the market follows this file's rows: time_ms,symbol,price,qty[,side]",
     )
     parser.add_argument(
         "--fault",
@@ -119,6 +129,7 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
         last_price=args.price,
         symbols=args.symbols,
         seed=args.seed,
+        trades=args.trades,
         fault_specs=args.fault,
     )
     async with sim:
@@ -177,6 +188,17 @@ def _ed25519_key(text: str) -> tuple[str, bytes]:
     except OSError as error:
         raise argparse.ArgumentTypeError(
             f"{file} cannot be read ({error.strerror}): check the path"
+        ) from error
+
+
+def _trades(file: str) -> list[MarketTrade]:
+    try:
+        with open(file, encoding="utf-8", newline="") as lines:
+            return read_trades(lines, file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise argparse.ArgumentTypeError(
+            f"{file} cannot be read ({reason}): check the path"
         ) from error
 
 

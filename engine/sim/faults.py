@@ -12,7 +12,7 @@ import random
 import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import ConfigError
@@ -118,7 +118,7 @@ class FaultEntry:
 
     fault: str
     at_ns: int  # CLOCK_REALTIME
-    entry: str = "fault"
+    entry: str = field(default="fault", init=False)
 
 
 def fault_answer(fault: Fault, now_ms: int) -> tuple[int, dict[str, Any]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,8 +21,8 @@ from websockets.frames import CloseCode
 
 from engine.sim.websocket import Draw, Habits, Peer, Server
 
-HEARTBEAT_S = 1.0
 NS_PER_S = 1_000_000_000
+HEARTBEAT_S = 1.0
 MAX_STREAMS = 1024  # "WebSocket Limits", of one connection
 MAX_MESSAGES_PER_S = 5
 # "Live Subscribing/Unsubscribing to streams" says alphanumeric, but clients send UUIDs.
@@ -45,42 +44,35 @@ class Streams(Server):
 
     def __init__(self, habits: Habits, draw: Draw) -> None:
         super().__init__(habits, draw)
-        self._quotes: dict[str, Payload] = {}  # the latest of every bookTicker stream
+        self.quotes: dict[str, Payload] = {}  # the latest of every bookTicker stream
         self._said: set[str] = set()  # since the last heartbeat
 
     def new_peer(self) -> StreamPeer:
-        return StreamPeer(self, self._quotes)
-
-    def publish(self, stream: str, payload: Payload) -> None:
-        if stream.endswith("@bookTicker"):
-            self._quotes[stream] = payload
-            self._said.add(stream)
-        for peer in self._stream_peers():
-            if stream in peer.streams:
-                peer.say(stream, payload)
+        return StreamPeer(self)
 
     def beat(self) -> None:
         """Every HEARTBEAT_S: the quotes that have not changed since are said again."""
-        for stream in self._quotes.keys() - self._said:
-            self.publish(stream, self._quotes[stream])
+        for stream in self.quotes.keys() - self._said:
+            self.publish(stream, self.quotes[stream])
         self._said.clear()
 
-    def announce_shutdown(self, now_ms: int) -> None:
-        """To every subscriber ("Server Shutdown"); closing is somebody else's."""
-        for peer in self._stream_peers():
-            peer.say("!serverShutdown", {"e": "serverShutdown", "E": now_ms})
-
-    def _stream_peers(self) -> list[StreamPeer]:
-        return [peer for peer in self.peers if isinstance(peer, StreamPeer)]
+    def publish(self, stream: str, payload: Payload) -> None:
+        """To those who have subscribed to it."""
+        if stream.endswith("@bookTicker"):
+            self.quotes[stream] = payload
+            self._said.add(stream)
+        for peer in list(self.peers):
+            if isinstance(peer, StreamPeer) and stream in peer.streams:
+                peer.say(stream, payload)
 
 
 class StreamPeer(Peer):
     """A subscriber, and what it has subscribed to in that order."""
 
-    def __init__(self, server: Server, quotes: Mapping[str, Payload]) -> None:
+    def __init__(self, server: Streams) -> None:
         super().__init__(server)
+        self._quotes = server.quotes
         self.streams: dict[str, None] = {}
-        self._quotes = quotes
         self._is_combined = False
         self._messages = (0, 0)  # the current second and how many have come in it
 
@@ -112,6 +104,10 @@ class StreamPeer(Peer):
         except RequestError as error:
             answer = error.answer
         self.send(json.dumps(answer | {"id": request_id}, separators=(",", ":")))
+
+    def announce_shutdown(self, now_ms: int) -> None:
+        """Heading "Server Shutdown"."""
+        self.say("!serverShutdown", {"e": "serverShutdown", "E": now_ms})
 
     def say(self, stream: str, payload: Payload) -> None:
         document = {"stream": stream, "data": payload} if self._is_combined else payload

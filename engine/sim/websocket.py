@@ -172,6 +172,9 @@ class Peer(asyncio.Protocol):
     def closed(self) -> None:
         """The connection is gone; only after `opened`."""
 
+    def announce_shutdown(self, now_ms: int) -> None:
+        """Tell the client that the server will end."""
+
     # ---- what can be done with it ----------------------------------------------------------------
 
     @property
