@@ -44,7 +44,7 @@ MENU: Menu = {
         "kernels": Command("harpoon_bench.kernels", "hashing, signing, the walk and the book"),
     },
     "sim": {
-        "exchange": Command("engine.sim.exchange", "an exchange to try orders against"),
+        "exchange": Command("engine.sim.exchange_command", "an exchange to try orders against"),
         "node": Command("engine.sim.node", "a node that publishes transactions"),
     },
 }

@@ -75,6 +75,8 @@ def test_the_process_serves_and_ends_cleanly_with_connections_open(
     with process(*flags) as (child, ready):
         assert ready == {
             "ws_url": ready["ws_url"],
+            "stream_url": ready["stream_url"],
+            "rest_url": ready["rest_url"],
             "ca_file": str(ca_file),
             "api_key": API_KEY,
             "api_secret": API_SECRET,
