@@ -68,12 +68,16 @@ class Belief:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that is known after a run. `latched` are the times (CLOCK_MONOTONIC) during which
-    the kill latch was set for certain. `ends` are complaints about how a life ended."""
+    """Everything that is known after a run. `probes` are the transactions of the last life, and
+    `verdicts` what became of each order that a transaction asked for: "" or the refusal. `latched`
+    are the times (CLOCK_MONOTONIC) during which the kill latch was set for certain. `ends` are
+    complaints about how a life ended."""
 
     rules: Mapping[str, RulePlan]
     limits: Mapping[str, int | str]
     txids: Mapping[str, Payment]
+    probes: Sequence[str]
+    verdicts: Sequence[tuple[str, str]]
     intents: Sequence[WrittenIntent]
     orders: Sequence[VenueOrder]
     fills: Sequence[VenueFill]
@@ -149,7 +153,7 @@ def signals_twice(evidence: Evidence) -> Violations:
 # lifecycle.py's word for each of the venue's (enums.md, "Order status").
 STATUS = {
     "NEW": "acked",
-    "PARTIALLY_FILLED": "partially filled",
+    "PARTIALLY_FILLED": "partially-filled",
     "FILLED": "filled",
     "CANCELED": "cancelled",
     "EXPIRED": "expired",
@@ -298,6 +302,22 @@ def orders_while_latched(evidence: Evidence) -> Violations:
                 yield f"{intent.client_id} was made {late_us} us after the kill latch was set"
 
 
+# ---- the last life -------------------------------------------------------------------------------
+
+# What nothing was wrong with: the latch was reset, and a run that says it is ready is.
+NO_EXCUSE = frozenset({"killed", "not-ready", "journal", "clock", "price-stale", "feed"})
+
+
+def probes_without_verdict(evidence: Evidence) -> Violations:
+    """When nothing goes wrong any more the engine trades again, as far as its limits allow."""
+    for probe in evidence.probes:
+        verdicts = [verdict for txid, verdict in evidence.verdicts if txid == probe]
+        if not verdicts:
+            yield f"{probe} was published in the last life, and nothing came of it"
+        for verdict in NO_EXCUSE.intersection(verdicts):
+            yield f"{probe} of the last life was refused: {verdict}"
+
+
 # ---- journal and process -------------------------------------------------------------------------
 
 
@@ -322,6 +342,7 @@ CHECKS: tuple[Callable[[Evidence], Violations], ...] = (
     notionals_exceeded,
     positions_exceeded,
     orders_while_latched,
+    probes_without_verdict,
     journal_losses,
     bad_ends,
 )

@@ -80,6 +80,8 @@ GOOD = Evidence(
     rules=RULES,
     limits=LIMITS,
     txids=TXIDS,
+    probes=[list(TXIDS)[1]],
+    verdicts=[(txid, "") for txid in TXIDS],
     intents=[ENTRY, OTHER, leg("hx1", ENTRY, 2.5)],
     orders=[order("hp1", "SELL", 1), order("hx1", "BUY", 2.5), order("hp2", "BUY", 4)],
     fills=[fill("hp1", "SELL"), fill("hx1", "BUY"), fill("hp2", "BUY")],
@@ -157,7 +159,7 @@ def test_an_order_for_a_transaction_that_was_never_published() -> None:
         Belief("acked", Decimal(0)),
         Belief("rejected", Decimal(0)),
         Belief("filled", QUANTITY / 2),
-        Belief("partially filled", QUANTITY),
+        Belief("partially-filled", QUANTITY),
     ],
 )
 def test_a_belief_that_is_not_the_ledgers(belief: Belief) -> None:
@@ -249,6 +251,13 @@ def test_a_position_that_is_too_large() -> None:
 def test_an_order_while_the_kill_latch_is_set() -> None:
     assert found(latched=[(3 * S, 9 * S)]) == {"orders_while_latched"}
     assert found(latched=[(2 * S, 3 * S)]) == {"orders_while_latched"}, "an exit, too"
+
+
+def test_a_probe_that_makes_no_order() -> None:
+    (probe,) = GOOD.probes
+    assert found(verdicts=[]) == {"probes_without_verdict"}
+    assert found(verdicts=[(probe, "not-ready")]) == {"probes_without_verdict"}
+    assert found(verdicts=[(probe, "max-orders")]) == set(), "a limit is an excuse"
 
 
 def test_what_is_told_of_journal_and_processes() -> None:
