@@ -21,11 +21,13 @@ PRICE_SLACK = Decimal("1.02")  # the market moves less during a run
 
 @dataclass(frozen=True)
 class WrittenIntent:
-    """An intent of the journal. `rule` and `exchange` are names, None and "" for an exit, whose
-    `parent` is the entry's client id. `trigger_ns` is CLOCK_MONOTONIC, `epoch_ns` the same moment
-    since the epoch."""
+    """An intent of the journal. `legs` are the client ids of its orders at the venue: two for an
+    OCO list, else its own. `rule` and `exchange` are names, None and "" for an exit, whose `parent`
+    is the entry's client id. `trigger_ns` is CLOCK_MONOTONIC, `epoch_ns` the same moment since the
+    epoch."""
 
     client_id: str
+    legs: tuple[str, ...]
     txid: str
     exchange: str
     rule: str | None
@@ -90,7 +92,7 @@ class Evidence:
         """The intents whose orders the venue took, by their time."""
         taken = {order.client_id for order in self.orders}
         return sorted(
-            (intent for intent in self.intents if intent.client_id in taken),
+            (intent for intent in self.intents if not taken.isdisjoint(intent.legs)),
             key=lambda intent: intent.trigger_ns,
         )
 
@@ -106,7 +108,7 @@ Violations = Iterator[str]
 
 def orders_without_intent(evidence: Evidence) -> Violations:
     """If an order could have reached the venue, its intent is in the journal, and was before."""
-    written = {intent.client_id: intent.epoch_ns for intent in evidence.intents}
+    written = {leg: intent.epoch_ns for intent in evidence.intents for leg in intent.legs}
     for order in evidence.orders:
         if order.client_id not in written:
             yield f"the venue took {order.client_id}, of which the journal has no intent"
@@ -150,36 +152,45 @@ def signals_twice(evidence: Evidence) -> Violations:
 
 # ---- what the engine believes --------------------------------------------------------------------
 
-# lifecycle.py's word for each of the venue's (enums.md, "Order status").
+# engine/order.py's word for each of the venue's (enums.md, "Order status").
 STATUS = {
     "NEW": "acked",
     "PARTIALLY_FILLED": "partially-filled",
     "FILLED": "filled",
     "CANCELED": "cancelled",
     "EXPIRED": "expired",
-    "EXPIRED_IN_MATCH": "expired",
-    "REJECTED": "rejected",
 }
-NEVER_THERE = frozenset({"rejected", "never-sent"})
+NOT_THERE = Belief("rejected", Decimal(0))
+
+
+def truth(intent: WrittenIntent, orders: Mapping[str, VenueOrder]) -> Belief:
+    """What should be believed of an intent. Of a list's legs what was filled decides, then what is
+    open, then who ended it."""
+    legs = [orders[leg] for leg in intent.legs if leg in orders]
+    if not legs:
+        return NOT_THERE
+    filled = sum((leg.filled for leg in legs), Decimal(0))
+    words = [STATUS[leg.status] for leg in legs]
+    if filled >= legs[0].quantity:
+        return Belief("filled", filled)
+    if "acked" in words or "partially-filled" in words:
+        return Belief("partially-filled" if filled else "acked", filled)
+    return Belief("cancelled" if "cancelled" in words else "expired", filled)
 
 
 def beliefs_that_are_wrong(evidence: Evidence) -> Violations:
-    """The engine's orders equal the ledger's."""
-    truth = {order.client_id: order for order in evidence.orders}
+    """The engine's orders equal the ledger's, and those that never came there are refused ones."""
+    orders = {order.client_id: order for order in evidence.orders}
     for intent in evidence.intents:
         belief = evidence.beliefs.get(intent.client_id)
-        order = truth.get(intent.client_id)
+        true = truth(intent, orders)
         if belief is None:
             yield f"the engine knows nothing of {intent.client_id}, whose intent it wrote"
-        elif order is None and (belief.status not in NEVER_THERE or belief.filled):
+        elif belief != true:
+            seen = [f"{leg} {orders[leg].status}" for leg in intent.legs if leg in orders]
             yield (
-                f"{intent.client_id} never came to the venue, but the engine believes it "
-                f"{belief.status}, {belief.filled} filled"
-            )
-        elif order and (belief.status, belief.filled) != (STATUS[order.status], order.filled):
-            yield (
-                f"{intent.client_id} is {order.status} at the venue, {order.filled} filled, but "
-                f"the engine believes it {belief.status}, {belief.filled} filled"
+                f"{intent.client_id} is believed {belief.status} with {belief.filled} filled, and "
+                f"is {true.status} with {true.filled} filled ({', '.join(seen) or 'never came'})"
             )
     for client_id in evidence.beliefs.keys() - {i.client_id for i in evidence.intents}:
         yield f"the engine believes in {client_id}, of which there is no intent"
@@ -190,25 +201,18 @@ def positions_left(evidence: Evidence) -> Violations:
     orders = {order.client_id: order for order in evidence.orders}
     covered: dict[str, Decimal] = defaultdict(Decimal)
     for intent in evidence.intents:
-        order = orders.get(intent.client_id)
-        if intent.parent and order:
-            is_open = order.status in ("NEW", "PARTIALLY_FILLED")
-            covered[intent.parent] += order.quantity if is_open else order.filled
+        legs = [orders[leg] for leg in intent.legs if leg in orders]
+        if intent.parent and legs:
+            is_open = any(leg.status in ("NEW", "PARTIALLY_FILLED") for leg in legs)
+            filled = sum((leg.filled for leg in legs), Decimal(0))
+            covered[intent.parent] += legs[0].quantity if is_open else filled
     for entry in evidence.entries():
         filled, rule = orders[entry.client_id].filled, evidence.rules[entry.rule or ""]
-        if rule.exits and covered[entry.client_id] < filled:
+        if rule.exits and covered[entry.client_id] != filled:
             yield (
-                f"{entry.client_id} has filled {filled}, of which its exits cover only "
+                f"{entry.client_id} has filled {filled}, and its exits cover "
                 f"{covered[entry.client_id]}"
             )
-        if covered[entry.client_id] > filled and not _either_or(evidence, entry.client_id):
-            yield f"the exits of {entry.client_id} are for more than the {filled} it has filled"
-
-
-def _either_or(evidence: Evidence, parent: str) -> bool:
-    """Whether two exits of the entry are open: an order list, of which one fills."""
-    ids = {intent.client_id for intent in evidence.intents if intent.parent == parent}
-    return sum(order.client_id in ids and order.status == "NEW" for order in evidence.orders) > 1
 
 
 # ---- limits, as the ledger shows them ------------------------------------------------------------
@@ -280,13 +284,17 @@ def notionals_exceeded(evidence: Evidence) -> Violations:
 
 
 def positions_exceeded(evidence: Evidence) -> Violations:
-    """At no fill of the ledger."""
+    """No entry makes a position larger than that. Exits may: what they close is their entry's, and
+    other entries may have gone the other way since."""
     most = Decimal(evidence.limits["max_position_notional"])
+    entries = {intent.client_id for intent in evidence.entries()}
     net: dict[str, Decimal] = defaultdict(Decimal)
     for fill in evidence.fills:
+        before = net[fill.symbol]
         net[fill.symbol] += fill.quantity if fill.side == "BUY" else -fill.quantity
         notional = abs(net[fill.symbol]) * fill.price
-        if notional > most * PRICE_SLACK:
+        is_larger = fill.client_id in entries and abs(net[fill.symbol]) > abs(before)
+        if is_larger and notional > most * PRICE_SLACK:
             yield (
                 f"max_position_notional is {most}, but {fill.client_id} has made the position in "
                 f"{fill.symbol} {net[fill.symbol]}, {notional}"

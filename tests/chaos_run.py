@@ -203,6 +203,7 @@ class Stage:
         self._engine: EngineProcess | None = None
         self._kill_at: int | None = None
         self._ends: list[str] = []
+        self._said: list[dict[str, Any]] = []  # by the engine in this life
         self._latched: list[tuple[int, int]] = []
         self._latched_since: int | None = None
         self.counts: Counter[str] = Counter()
@@ -235,7 +236,7 @@ class Stage:
         self.counts["starts"] += 1
         engine = EngineProcess(self._folder, self._folder / f"stderr.{number}")
         await engine.start()
-        self._engine = engine
+        self._engine, self._said = engine, engine.lines
         deadline = time.monotonic() + patience_s
         while not engine.ready.is_set() and not engine.is_over and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
@@ -309,7 +310,7 @@ class Stage:
                 return
 
     def _evidence(self) -> Evidence:
-        return gather(self._plan, self._folder, self._sim, self._latched, self._ends)
+        return gather(self._plan, self._folder, self._sim, self._said, self._latched, self._ends)
 
     # ---- what can happen -------------------------------------------------------------------------
 

@@ -49,7 +49,9 @@ def intent(client_id: str, payment: int, at_s: float, run: str = "run") -> Writt
     at_ns = int(at_s * S)
     exchange = PAYMENTS[payment].exchanges[0]
     txid = list(TXIDS)[payment]
-    return WrittenIntent(client_id, txid, exchange, exchange, "", run, at_ns, START + at_ns)
+    return WrittenIntent(
+        client_id, (client_id,), txid, exchange, exchange, "", run, at_ns, START + at_ns
+    )
 
 
 def leg(client_id: str, parent: WrittenIntent, at_s: float) -> WrittenIntent:
@@ -58,6 +60,7 @@ def leg(client_id: str, parent: WrittenIntent, at_s: float) -> WrittenIntent:
     return replace(
         parent,
         client_id=client_id,
+        legs=(client_id,),
         rule=None,
         parent=parent.client_id,
         trigger_ns=at_ns,
@@ -179,6 +182,31 @@ def test_belief_in_an_order_that_never_came_to_the_venue(status: str) -> None:
     assert "beliefs_that_are_wrong" in doctored
 
 
+def oco(take_profit: str, stop_loss: str, belief: Belief) -> set[str]:
+    """What is found when the entry has an order list with legs of that status for its exit."""
+    both = replace(leg("hx1", ENTRY, 2.5), legs=("hxt", "hxs"))
+    return found(
+        intents=[ENTRY, OTHER, both],
+        orders=[
+            GOOD.orders[0],
+            order("hxt", "BUY", 2.5, take_profit),
+            order("hxs", "BUY", 2.5, stop_loss),
+            GOOD.orders[2],
+        ],
+        fills=[GOOD.fills[0], fill("hxt", "BUY"), GOOD.fills[2]],
+        beliefs={**GOOD.beliefs, "hx1": belief},
+    )
+
+
+def test_an_order_list_is_one_exit() -> None:
+    nothing = Decimal(0)
+    assert oco("FILLED", "EXPIRED", Belief("filled", QUANTITY)) == set()
+    assert oco("NEW", "NEW", Belief("acked", nothing)) == set()
+    assert oco("NEW", "NEW", Belief("filled", QUANTITY)) == {"beliefs_that_are_wrong"}
+    assert "positions_left" in oco("CANCELED", "CANCELED", Belief("cancelled", nothing))
+    assert "positions_left" in oco("FILLED", "FILLED", Belief("filled", 2 * QUANTITY))
+
+
 def test_a_position_without_its_exit() -> None:
     orders = [order("hp1", "SELL", 1), order("hx1", "BUY", 2.5, "CANCELED"), GOOD.orders[2]]
     assert "positions_left" in found(orders=orders)
@@ -223,7 +251,9 @@ def test_too_many_orders_in_a_second_that_two_runs_share() -> None:
 
 def test_an_order_within_the_cooldown_of_its_rule() -> None:
     payments = {**TXIDS, "f" * 64: Payment((9,), ("kraken",), 1)}
-    soon = replace(ENTRY, client_id="hp3", txid="f" * 64, trigger_ns=int(2.5 * S), run="another")
+    soon = replace(
+        ENTRY, client_id="hp3", legs=("hp3",), txid="f" * 64, trigger_ns=int(2.5 * S), run="another"
+    )
     limits = {**LIMITS, "max_total_notional": "1000", "exchange_cooldown_s": 0}
     doctored = found(**with_order(soon), txids=payments, limits=limits)
     assert "cooldowns_broken" in doctored
@@ -246,6 +276,11 @@ def test_a_position_that_is_too_large() -> None:
     assert with_limits(max_position_notional="50") == {"positions_exceeded"}
     fills = [GOOD.fills[0], GOOD.fills[0], GOOD.fills[0], *[GOOD.fills[1]] * 3]
     assert "positions_exceeded" in found(fills=fills)
+
+
+def test_an_exit_may_make_a_position_larger() -> None:
+    fills = [GOOD.fills[2], GOOD.fills[1]]
+    assert found(fills=fills, limits={**LIMITS, "max_position_notional": "60"}) == set()
 
 
 def test_an_order_while_the_kill_latch_is_set() -> None:
