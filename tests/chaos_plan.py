@@ -12,6 +12,7 @@ from peers import BTC, wallet
 EXCHANGES = ("kraken", "okx", "gemini")
 LAST_PRICE = {"BTCUSDT": Decimal("60000"), "ETHUSDT": Decimal("3000")}
 QUANTITY = {"BTCUSDT": Decimal("0.001"), "ETHUSDT": Decimal("0.02")}  # 60 USDT each
+DAY_S = 86_400.0
 MANY_COINS = 12  # more than an intent lists (HP_INTENT_OUTPOINTS)
 
 
@@ -80,11 +81,16 @@ class Life:
 
 @dataclass(frozen=True)
 class Plan:
-    """`limits` is the table [risk]."""
+    """`logs_on` with an Ed25519 key, else each order is signed by HMAC. `lifetime_s` is the venue's
+    24 hours. `limits` is the table [risk]."""
 
     seed: int
     source: str
     transport: str
+    logs_on: bool
+    lifetime_s: float
+    ping_interval_s: float
+    market_moves: bool
     rules: tuple[RulePlan, ...]
     limits: dict[str, int | str]
     payments: tuple[Payment, ...]
@@ -104,6 +110,10 @@ def draw(seed: int) -> Plan:
         seed=seed,
         source=chance.choice(("native", "native", "native", "zmq")),
         transport=chance.choice(("io_uring", "syscall")),
+        logs_on=chance.random() < 0.3,
+        lifetime_s=chance.choice((DAY_S, DAY_S, round(chance.uniform(0.8, 3), 3))),
+        ping_interval_s=chance.choice((0.1, 1, 20)),
+        market_moves=chance.random() < 0.3,
         rules=rules,
         limits=limits,
         payments=tuple(payments),

@@ -20,6 +20,13 @@ from builders import Output, coinbase
 from chaos_checks import Evidence, violations
 from chaos_evidence import gather
 from chaos_plan import EXCHANGES, LAST_PRICE, Life, Moment, Plan
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from peers import BTC, wallet
 from publisher import Publisher
 
@@ -35,7 +42,7 @@ SETTLE_S = 8.0
 STOP_S = 15.0
 SIGNAL_S = 0.5
 POLL_S = 0.02
-SECRET = "s" * 64
+HMAC_KEY, ED25519_KEY, SECRET = "k" * 64, "e" * 64, "s" * 64
 
 CONFIG = """
 [engine]
@@ -50,6 +57,8 @@ url = "{url}"
 stream_url = "{stream_url}"
 ca_file = "{ca_file}"
 timeout_s = 2
+recv_window_ms = 1000
+{key}
 [journal]
 folder = "journal"
 segment_mb = 4
@@ -72,7 +81,11 @@ quantity = "{quantity}"
 
 
 def write_config(plan: Plan, folder: Path, endpoint: str, sim: ExchangeSim) -> None:
-    """harpoon.toml and the address book that it names."""
+    """harpoon.toml and what it names."""
+    (folder / "private.pem").touch(0o600)
+    (folder / "private.pem").write_bytes(
+        _private_key(plan).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     rows = [f"{address_of(wallet(exchange))},{exchange}" for exchange in EXCHANGES]
     (folder / "book.csv").write_text("\n".join(["address,exchange", *rows]) + "\n")
     words = CONFIG.format(
@@ -82,6 +95,7 @@ def write_config(plan: Plan, folder: Path, endpoint: str, sim: ExchangeSim) -> N
         url=sim.url,
         stream_url=sim.stream_url,
         ca_file=sim.ca_file,
+        key='private_key_file = "private.pem"' if plan.logs_on else "",
         limits=_toml(plan.limits),
     )
     for rule in plan.rules:
@@ -96,6 +110,25 @@ def write_config(plan: Plan, folder: Path, endpoint: str, sim: ExchangeSim) -> N
             words += _toml({"price": f"{rule.price:f}", "time_in_force": rule.time_in_force})
         words += _toml(dict(rule.exits))
     (folder / "harpoon.toml").write_text(words)
+
+
+def _private_key(plan: Plan) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(plan.seed.to_bytes(32, "big"))
+
+
+def make_venue(plan: Plan) -> ExchangeSim:
+    """It takes both keys; the run uses one."""
+    public = _private_key(plan).public_key()
+    return ExchangeSim(
+        hmac_key=(HMAC_KEY, SECRET),
+        ed25519_key=(
+            ED25519_KEY,
+            public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        ),
+        lifetime_s=plan.lifetime_s,
+        ping_interval_s=plan.ping_interval_s,
+        seed=plan.seed if plan.market_moves else None,
+    )
 
 
 def _toml(values: Mapping[str, object]) -> str:
@@ -156,10 +189,15 @@ class EngineProcess:
         self.ready = asyncio.Event()
         self.lines: list[dict[str, Any]] = []
 
-    async def start(self) -> None:
-        command = ("run", "--live", "--json-lines", "--config", str(self._folder / "harpoon.toml"))
+    async def start(self, api_key: str) -> None:
         with self._errors.open("wb") as errors:
-            self.process = await harpoon(*command, stdout=asyncio.subprocess.PIPE, stderr=errors)
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "engine.cli", "run", "--live", "--json-lines"),
+                *("--config", str(self._folder / "harpoon.toml")),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "HARPOON_API_KEY": api_key, "HARPOON_API_SECRET": SECRET},
+            )
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -183,14 +221,6 @@ class EngineProcess:
 
     def complaint(self) -> str:
         return self._errors.read_text(errors="replace")
-
-
-async def harpoon(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "engine.cli", *arguments),
-        env={**os.environ, "HARPOON_API_KEY": "k" * 64, "HARPOON_API_SECRET": SECRET},
-        **options,
-    )
 
 
 class Stage:
@@ -235,7 +265,7 @@ class Stage:
     async def _start(self, number: int, patience_s: float) -> EngineProcess:
         self.counts["starts"] += 1
         engine = EngineProcess(self._folder, self._folder / f"stderr.{number}")
-        await engine.start()
+        await engine.start(ED25519_KEY if self._plan.logs_on else HMAC_KEY)
         self._engine, self._said = engine, engine.lines
         deadline = time.monotonic() + patience_s
         while not engine.ready.is_set() and not engine.is_over and time.monotonic() < deadline:
@@ -393,7 +423,7 @@ class Stage:
 
 async def perform(plan: Plan, folder: Path) -> tuple[Evidence, Counter[str]]:
     """The whole run, in a folder of its own."""
-    async with ExchangeSim(hmac_key=("k" * 64, SECRET)) as sim:
+    async with make_venue(plan) as sim:
         node = Node(plan)
         try:
             write_config(plan, folder, node.endpoint, sim)
