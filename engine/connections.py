@@ -253,7 +253,7 @@ class Links:
         now_ns, venue_ms = self._now.mono_ns, self.venue_ms()
         if link.clock.due(now_ns) and not self.limits.paused(venue_ms):
             self.limits.count("time", venue_ms)
-            self._port.text(link.number, link.clock.ask(self._new_id("time"), now_ns))
+            self._port.text(link.number, link.clock.ask(self._new_id(), now_ns))
 
     def _ask_next(self, link: Link) -> None:
         """The next step, when the one before is answered and the time is known."""
@@ -268,7 +268,7 @@ class Links:
     def _ask(self, link: Link, method: str, offset_ms: int) -> None:
         if not self.limits.may_ask(method, self.venue_ms()):
             return
-        request_id = self._new_id(method)
+        request_id = self._new_id()
         timestamp_ms = self._now.epoch_ns // 1_000_000 + offset_ms
         match method:
             case "session.logon":
@@ -283,9 +283,10 @@ class Links:
         link.asked[request_id] = method, self._now.mono_ns
         self._port.text(link.number, request)
 
-    def _new_id(self, method: str) -> str:
+    def _new_id(self) -> str:
+        """Heading "Request format": 1 to 36 letters, digits, - and _."""
         self._asked_ever += 1
-        return f"{method}-{self._asked_ever}"
+        return f"session-{self._asked_ever}"
 
     def _unanswered(self, link: Link, for_s: float) -> str | None:
         for method, sent_ns in link.asked.values():

@@ -16,7 +16,7 @@ from engine.config import RuleSettings
 from engine.core import Settlement
 from engine.errors import HarpoonError
 from engine.exits import Action, Cancel, ExitPlan, Exits, Market, Place
-from engine.lifecycle import Orders
+from engine.lifecycle import KEPT, Orders
 from engine.lifecycle import Settlement as Settled
 from engine.order import Order
 from engine.positions import Positions
@@ -93,7 +93,7 @@ class Desk:
         self._auth = auth
         self._recv_window_ms = recv_window_ms
         self._emit = emit
-        self._told: dict[str, str] = {}  # status of the orders that are not complete
+        self._told: dict[str, str] = {}  # status, of the last KEPT orders
         self._former: set[str] = set()  # orders of earlier runs, in this one's summary only if open
         self._killed = False
         self._cancel_at_ns = 0
@@ -228,17 +228,22 @@ class Desk:
     def _absorb(self, changed: Iterable[Order]) -> None:
         for order in changed:
             self.exits.on_order(order)
-            if self._told.get(order.client_id) != order.status:
-                self._told[order.client_id] = order.status
-                self._emit({"record": "order", **order.as_json()})
-            if order.complete:
-                self._told.pop(order.client_id, None)
+            self._tell_order(order)
         for fill in self.orders.take_fills():
             position = self.positions.add(fill)
             self._emit({"record": "position", **position.as_json()})
         for settled in self.orders.take_settlements():
             self._settle(settled)
         self._tell_notices()
+
+    def _tell_order(self, order: Order) -> None:
+        """Each status once. An intent is no news: the send follows at once."""
+        if order.status in ("intent", self._told.get(order.client_id)):
+            return
+        self._told[order.client_id] = order.status
+        if len(self._told) > KEPT:
+            del self._told[next(iter(self._told))]
+        self._emit({"record": "order", **order.as_json()})
 
     def _settle(self, settled: Settled) -> None:
         order = self.orders.get(settled.client_id)

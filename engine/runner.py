@@ -513,7 +513,9 @@ class Runner:
             self._links.on_stream_ended(message.session)
 
     def _on_closed(self, closed: Closed) -> None:
-        if closed.was_open and closed.code and not self._stopping:
+        if self._stopping:
+            return
+        if closed.was_open and closed.code:
             self.notice(closed.reason)
         self._links.on_closed(closed.session, closed.reason, closed.code)
 
