@@ -198,6 +198,7 @@ class Links:
         self._connects.append(self._now.mono_ns)
         self.limits.count("connect", self.venue_ms())
         link.start_anew()
+        link.connected_ns = self._now.mono_ns
         link.enter(State.CONNECTING, self._now.mono_ns)
         self._port.connect(link.number, link.candidates.pop(0))
 
@@ -253,7 +254,7 @@ class Links:
         now_ns, venue_ms = self._now.mono_ns, self.venue_ms()
         if link.clock.due(now_ns) and not self.limits.paused(venue_ms):
             self.limits.count("time", venue_ms)
-            self._port.text(link.number, link.clock.ask(self._new_id("time"), now_ns))
+            self._port.text(link.number, link.clock.ask(self._new_id(), now_ns))
 
     def _ask_next(self, link: Link) -> None:
         """The next step, when the one before is answered and the time is known."""
@@ -268,7 +269,7 @@ class Links:
     def _ask(self, link: Link, method: str, offset_ms: int) -> None:
         if not self.limits.may_ask(method, self.venue_ms()):
             return
-        request_id = self._new_id(method)
+        request_id = self._new_id()
         timestamp_ms = self._now.epoch_ns // 1_000_000 + offset_ms
         match method:
             case "session.logon":
@@ -283,9 +284,9 @@ class Links:
         link.asked[request_id] = method, self._now.mono_ns
         self._port.text(link.number, request)
 
-    def _new_id(self, method: str) -> str:
+    def _new_id(self) -> str:
         self._asked_ever += 1
-        return f"{method}-{self._asked_ever}"
+        return f"link-{self._asked_ever}"
 
     def _unanswered(self, link: Link, for_s: float) -> str | None:
         for method, sent_ns in link.asked.values():
@@ -429,7 +430,8 @@ class Links:
     def on_closed(self, session: int, reason: str, code: int) -> None:
         """It ended, or could not be opened; fields as in engine.records.Closed."""
         link = self._links[session]
-        state, parting, failure = link.state, link.parting, link.failure
+        state, failure = link.state, link.failure
+        expected = link.parting is not None and not link.parting.is_silence
         if state is State.IDLE:
             return
         link.start_anew()
@@ -438,7 +440,7 @@ class Links:
             self._hand_over(link)
         if failure is not None:
             self._retry_later(link, failure)
-        elif state is State.LEAVING and parting is not None:
+        elif expected and self._now.mono_ns - link.connected_ns >= self._timing.lasting * NS:
             link.enter(State.IDLE, self._now.mono_ns)
             link.retry_ns = self._now.mono_ns
         elif state is State.CONNECTING:

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -148,6 +149,7 @@ class World:
     def text(self, session: int, message: bytes) -> None:
         assert self.wires[session].open, "a request on a session that is not open"
         request = json.loads(message)
+        assert re.fullmatch("[A-Za-z0-9-]{1,36}", request["id"])
         self.asked.append((session, request["method"]))
         if request["method"] == "time":
             self.last_time_id = request["id"]
@@ -459,6 +461,19 @@ def test_server_shutdown_replaces_one_after_the_other() -> None:
     assert all(wire.life > life for wire, life in zip(it.wires, first, strict=True))
     assert sum("shuts down the server" in words for words in it.notices) == 2
     assert it.prefers == [0, 1]
+
+
+def test_both_servers_are_gone_a_second_after_they_say_so() -> None:
+    it = world(round_trip_ns=20 * MS)
+    it.run(10)
+    for session in (0, 1):
+        it.links.on_shutdown(session)
+        it._later(NS, session, it.drop)
+    for _ in range(300):
+        it.run(0.01)
+        assert it.links.ready
+    assert it.links.ready == (0, 1)
+    assert len(it.connects) == 4
 
 
 def test_the_only_session_is_kept_until_another_is_ready() -> None:
