@@ -213,7 +213,7 @@ class Links:
     def _retry_later(self, link: Link, error: VenueError) -> None:
         """Exponential backoff with jitter, so that many engines do not come back as one."""
         if not self._started:
-            self._failure = error
+            self._failure = self._failure or error
         elif str(error) != link.complaint:
             self._port.notice(str(error))
         link.complaint = str(error)
@@ -493,6 +493,8 @@ class Links:
     def _heed(self, pause: Pause | None) -> None:
         if pause is None:
             return
+        if not self._started:
+            self._failure = VenueError(f"{pause.words}: start again later")
         self._port.pause(self._in_s((pause.until_venue_ms - self.venue_ms()) / 1000))
         if pause.ban:
             self._port.banned(pause.words)

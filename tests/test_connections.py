@@ -379,6 +379,21 @@ def test_an_unknown_symbol() -> None:
     assert "refuses `exchangeInfo` (-1121: Invalid symbol.): check the symbols" in words
 
 
+@pytest.mark.parametrize("where", ["upgrade", "reply"])
+def test_a_start_while_the_venue_wants_quiet(where: str) -> None:
+    """It would take minutes: better said than waited for."""
+    error = {"code": -1003, "msg": "Too much request weight used."}
+    if where == "reply":
+        it = World(refuse={"exchangeInfo": {"status": 429, "error": error}})
+    else:
+        reason = "WebSocket upgrade of venue.example, path / (HTTP status 429)"
+        it = World(accepts=False, open_failure=(reason, lib.HP_EWS_UPGRADE))
+    it.run(2)
+    words = str(it.links.start_failure)
+    assert "asks us to slow down (status 429" in words
+    assert words.endswith("nothing is asked for 60 s: start again later")
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_without_user_data_a_dry_run_goes_on(live: bool) -> None:
     refusal = {"status": 401, "error": REFUSED}
