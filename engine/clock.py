@@ -15,7 +15,7 @@ EVERY_NS = 5_000_000_000
 DRIFT_PPM = 500
 # A venue tells whole milliseconds, may round them, and has machines that differ a little.
 GRANULARITY_NS = 1_000_000
-SLACK_NS = 1_000_000
+SLACK_NS = 3_000_000
 UNCERTAINTY_MS_MOST = 250  # the venue refuses what is 1000 ms early ("Timing security")
 OFFSET_NS_MOST = 86_400 * 1_000_000_000  # HP_ECONFIG beyond; a venue that is a day off is not one
 STEP_NS = 20_000_000

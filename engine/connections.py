@@ -198,6 +198,7 @@ class Links:
         self._connects.append(self._now.mono_ns)
         self.limits.count("connect", self.venue_ms())
         link.start_anew()
+        link.connected_ns = self._now.mono_ns
         link.enter(State.CONNECTING, self._now.mono_ns)
         self._port.connect(link.number, link.candidates.pop(0))
 
@@ -212,7 +213,7 @@ class Links:
     def _retry_later(self, link: Link, error: VenueError) -> None:
         """Exponential backoff with jitter, so that many engines do not come back as one."""
         if not self._started:
-            self._failure = error
+            self._failure = self._failure or error
         elif str(error) != link.complaint:
             self._port.notice(str(error))
         link.complaint = str(error)
@@ -286,7 +287,7 @@ class Links:
     def _new_id(self) -> str:
         """Heading "Request format": 1 to 36 letters, digits, - and _."""
         self._asked_ever += 1
-        return f"session-{self._asked_ever}"
+        return f"link-{self._asked_ever}"
 
     def _unanswered(self, link: Link, for_s: float) -> str | None:
         for method, sent_ns in link.asked.values():
@@ -430,7 +431,8 @@ class Links:
     def on_closed(self, session: int, reason: str, code: int) -> None:
         """It ended, or could not be opened; fields as in engine.records.Closed."""
         link = self._links[session]
-        state, parting, failure = link.state, link.parting, link.failure
+        state, failure = link.state, link.failure
+        expected = link.parting is not None and not link.parting.is_silence
         if state is State.IDLE:
             return
         link.start_anew()
@@ -439,7 +441,7 @@ class Links:
             self._hand_over(link)
         if failure is not None:
             self._retry_later(link, failure)
-        elif state is State.LEAVING and parting is not None:
+        elif expected and self._now.mono_ns - link.connected_ns >= self._timing.lasting * NS:
             link.enter(State.IDLE, self._now.mono_ns)
             link.retry_ns = self._now.mono_ns
         elif state is State.CONNECTING:
@@ -492,6 +494,8 @@ class Links:
     def _heed(self, pause: Pause | None) -> None:
         if pause is None:
             return
+        if not self._started:
+            self._failure = VenueError(f"{pause.words}: start again later")
         self._port.pause(self._in_s((pause.until_venue_ms - self.venue_ms()) / 1000))
         if pause.ban:
             self._port.banned(pause.words)

@@ -37,7 +37,8 @@ class Timing:
     connects_window: float = 300.0  # "300 connections per attempt every 5 minutes"
     connects_most: int = 100
     drain: float = 11.0  # a session that is left may answer for so long what it was asked
-    drain_dying: float = 1.0
+    drain_dying: float = 0.25  # the other one may have to follow before the server is gone
+    lasting: float = 2.0  # what was left on purpose after so long is opened again at once
     filters: float = 3600.0  # exchangeInfo is asked anew
     counts: float = 60.0  # account.rateLimits.orders is
 
@@ -79,6 +80,7 @@ class Link:
     complaint: str = ""  # the last one
     close_ns: int | None = None  # while LEAVING: when to close; None: it has been told to
     closed_ns: int = 0  # when it was told to
+    connected_ns: int = 0
     retry_ns: int = 0
     retry_s: float = 0.0
     renew_ns: int = 0

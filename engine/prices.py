@@ -172,7 +172,7 @@ class Prices:
                     self._tell(f"{self._where} has ended the connection: connecting anew")
             except _ServerShutdown:
                 self._tell(f"{self._where} is about to shut down: connecting anew")
-            except (OSError, WebSocketException, ValueError) as error:
+            except (OSError, EOFError, ValueError, WebSocketException) as error:
                 words = str(error) or type(error).__name__
                 self._tell(
                     f"no prices from {self._where} ({words[:200]}): check venue.stream_url and the "

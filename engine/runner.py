@@ -7,7 +7,6 @@ journal into lines for people (engine/report.py says which).
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
 from engine.journal import Damage, Journal, Reader
 from engine.latch import Latch
+from engine.link import Timing
 from engine.machine import machine
 from engine.prices import Price, Prices
 from engine.records import (
@@ -113,8 +113,7 @@ class Runner:
         self._silent_at = time.monotonic() + config.feed.silent_after_s
 
     def _make_desk(self, credentials: Credentials) -> desks.Desk:
-        secret = credentials.api_secret
-        auth = Auth() if secret is None else Auth(credentials.api_key, secret.encode())
+        auth = Auth.of(credentials)
         plans = {
             rule.name: plan
             for rule in self._config.rules
@@ -132,7 +131,7 @@ class Runner:
             RateLimits(self._config.risk.venue_headroom_percent),
             venue=venue.url,
             live=self._config.engine.live,
-            rng=random.Random(),
+            timing=Timing(answer=venue.timeout_s),
         )
 
     # ---- what Links wants (engine.connections.Port) ----------------------------------------------
@@ -513,11 +512,8 @@ class Runner:
             self._links.on_stream_ended(message.session)
 
     def _on_closed(self, closed: Closed) -> None:
-        if self._stopping:
-            return
-        if closed.was_open and closed.code:
-            self.notice(closed.reason)
-        self._links.on_closed(closed.session, closed.reason, closed.code)
+        if not self._stopping:
+            self._links.on_closed(closed.session, closed.reason, closed.code)
 
     def _on_feed(self, note: FeedNote) -> None:
         if note.note == "connected":

@@ -13,6 +13,7 @@ from engine.clock import (
     BURST,
     DRIFT_PPM,
     EVERY_NS,
+    SLACK_NS,
     STEP_NS,
     Instant,
     StepWatch,
@@ -109,7 +110,7 @@ def test_the_shortest_round_trip_bounds_the_uncertainty(exchanges: list[tuple[in
     assert uncertainty_ms is not None
     age_ns = world.now_ns - 7_000 * MS
     best_ms = min(there + back for there, back in exchanges) / 2 / MS
-    assert uncertainty_ms <= best_ms + 1.5 + age_ns * DRIFT_PPM / 1e6 / MS + 0.01
+    assert uncertainty_ms <= best_ms + 0.5 + SLACK_NS / MS + age_ns * DRIFT_PPM / 1e6 / MS + 0.01
 
 
 def test_one_quick_answer_outweighs_many_slow_ones() -> None:

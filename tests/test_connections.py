@@ -7,6 +7,7 @@ import heapq
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -148,6 +149,7 @@ class World:
     def text(self, session: int, message: bytes) -> None:
         assert self.wires[session].open, "a request on a session that is not open"
         request = json.loads(message)
+        assert re.fullmatch("[A-Za-z0-9-]{1,36}", request["id"])
         self.asked.append((session, request["method"]))
         if request["method"] == "time":
             self.last_time_id = request["id"]
@@ -377,6 +379,21 @@ def test_an_unknown_symbol() -> None:
     assert "refuses `exchangeInfo` (-1121: Invalid symbol.): check the symbols" in words
 
 
+@pytest.mark.parametrize("where", ["upgrade", "reply"])
+def test_a_start_while_the_venue_wants_quiet(where: str) -> None:
+    """It would take minutes: better said than waited for."""
+    error = {"code": -1003, "msg": "Too much request weight used."}
+    if where == "reply":
+        it = World(refuse={"exchangeInfo": {"status": 429, "error": error}})
+    else:
+        reason = "WebSocket upgrade of venue.example, path / (HTTP status 429)"
+        it = World(accepts=False, open_failure=(reason, lib.HP_EWS_UPGRADE))
+    it.run(2)
+    words = str(it.links.start_failure)
+    assert "asks us to slow down (status 429" in words
+    assert words.endswith("nothing is asked for 60 s: start again later")
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_without_user_data_a_dry_run_goes_on(live: bool) -> None:
     refusal = {"status": 401, "error": REFUSED}
@@ -459,6 +476,19 @@ def test_server_shutdown_replaces_one_after_the_other() -> None:
     assert all(wire.life > life for wire, life in zip(it.wires, first, strict=True))
     assert sum("shuts down the server" in words for words in it.notices) == 2
     assert it.prefers == [0, 1]
+
+
+def test_both_servers_are_gone_a_second_after_they_say_so() -> None:
+    it = world(round_trip_ns=20 * MS)
+    it.run(10)
+    for session in (0, 1):
+        it.links.on_shutdown(session)
+        it._later(NS, session, it.drop)
+    for _ in range(300):
+        it.run(0.01)
+        assert it.links.ready
+    assert it.links.ready == (0, 1)
+    assert len(it.connects) == 4
 
 
 def test_the_only_session_is_kept_until_another_is_ready() -> None:

@@ -131,7 +131,7 @@ def test_a_price_comes_with_the_time_of_its_receipt(
     with listening(market, files) as feed:
         assert market.paths == ["/stream?streams=btcusdt@bookTicker/ethusdt@bookTicker"]
         before = time.monotonic_ns()
-        market.say(ticker("60000.10000000", "60000.20000000"))
+        market.say("garbage", ticker("1", "0.9"), ticker("60000.10000000", "60000.20000000"))
         (price,) = next_news(feed)
         assert (price.symbol, price.bid_e8, price.ask_e8) == (
             *("BTCUSDT", 60_000_10000000),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from engine import client_ids
+from engine.config import Credentials
 from engine.exits import Cancel, Place
 from engine.inquiries import Query
 from engine.venues.binance import request, signature_payload
@@ -26,6 +27,12 @@ class Auth:
 
     api_key: str | None = None
     secret: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, credentials: Credentials) -> Auth:
+        if credentials.api_secret is None:
+            return cls()
+        return cls(credentials.api_key, credentials.api_secret.encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from dataclasses import dataclass
 
 from engine.config import Credentials
-from engine.venues.binance import (
-    logon_request,
-    request,
-    signature_payload,
-)
+from engine.venues import binance_requests
+from engine.venues.binance import logon_request, request
+from engine.venues.binance_requests import Auth, Stamp, signed
+
+RECV_WINDOW_MS = 5000  # the venue's own default ("Timing security")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +40,11 @@ class SessionRequests:
         return logon_request(request_id, self.credentials.api_key, key, timestamp_ms)
 
     def subscribe(self, request_id: str, timestamp_ms: int) -> bytes:
-        """Headings "Subscribe to User Data Stream" and, where nobody logs on, "... through
-        signature subscription"."""
-        if self.logs_on:
-            return request(request_id, self.subscribe_method)
-        return request(request_id, self.subscribe_method, self._signed(timestamp_ms))
+        return binance_requests.subscribe(request_id, self._stamp(timestamp_ms))
 
     def order_counts(self, request_id: str, timestamp_ms: int) -> bytes:
         """Heading "Unfilled Order Count (USER_DATA)"."""
-        return request(request_id, "account.rateLimits.orders", self._signed(timestamp_ms))
+        return signed(request_id, "account.rateLimits.orders", {}, self._stamp(timestamp_ms))
 
-    def _signed(self, timestamp_ms: int) -> dict[str, str | int]:
-        if self.logs_on:
-            return {"timestamp": timestamp_ms}
-        params: dict[str, str | int] = {
-            "apiKey": self.credentials.api_key,
-            "timestamp": timestamp_ms,
-        }
-        secret = (self.credentials.api_secret or "").encode()
-        payload = signature_payload(params).encode()
-        return {**params, "signature": hmac.new(secret, payload, hashlib.sha256).hexdigest()}
+    def _stamp(self, timestamp_ms: int) -> Stamp:
+        return Stamp(Auth.of(self.credentials), timestamp_ms, RECV_WINDOW_MS)
