@@ -29,51 +29,69 @@ int hp_engine_command(hp_engine *e, int command, int session, int64_t number,
     return post(e, command, session, number, bytes, len);
 }
 
-/* The strings one behind the other, each with its NUL; port and time in the number. */
+/* What is posted is the opening's address: whoever takes the command has the opening. */
 int hp_engine_command_connect(hp_engine *e, int session, const hp_venue_address *venue)
 {
-    const char *strings[] = {venue->ip, venue->host, venue->path,
-                             venue->ca_file ? venue->ca_file : ""};
-    char bytes[8192];
-    size_t len = 0;
-    if (!is_session(session))
-        return -EINVAL;
-    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
-        size_t more = strlen(strings[i]) + 1;
-        if (more > sizeof bytes - len)
-            return -HP_ECONFIG;
-        memcpy(bytes + len, strings[i], more);
-        len += more;
-    }
-    if (venue->timeout_ns > INT64_MAX >> 16)
-        return -HP_ECONFIG;
-    int64_t number = (int64_t)(venue->timeout_ns << 16 | venue->port);
-    return post(e, HP_COMMAND_CONNECT, session, number, (const uint8_t *)bytes, len);
+    int rc = -EINVAL;
+    hp_opening *opening = is_session(session) ? hp_opening_new(venue, &rc) : NULL;
+    if (!opening)
+        return rc;
+    rc = post(e, HP_COMMAND_CONNECT, session, venue->port, (const uint8_t *)&opening,
+              sizeof opening);
+    if (rc < 0)
+        hp_opening_free(opening);
+    return rc;
 }
 
 /* ---- the hot thread -------------------------------------------------------------------------- */
 
-/* The strings of a command, one behind the other, each with its NUL. */
+static hp_opening *opening_of(const hp_inbox_item *item)
+{
+    hp_opening *opening;
+    memcpy(&opening, item->bytes, sizeof opening);
+    return opening;
+}
+
+void hp_engine_drop_commands(hp_engine *e)
+{
+    hp_inbox_item item;
+    for (; e->commands && hp_inbox_next(e->commands, &item); hp_inbox_done(e->commands))
+        if (item.kind == HP_COMMAND_CONNECT)
+            hp_opening_free(opening_of(&item));
+}
+
+int hp_engine_open_next(hp_engine *e, int session)
+{
+    hp_link *link = &e->links[session];
+    hp_opening *next = link->next;
+    if (!next || !hp_session_is_closed(link->session) || link->told != HP_TOLD_CLOSED)
+        return 0;
+    link->next = NULL;
+    link->told = HP_TOLD_OPENING; /* so that its end is told even if it is at once */
+    return hp_session_start(link->session, next);
+}
+
 static int connect_to(hp_engine *e, const hp_inbox_item *item)
 {
     hp_link *link = &e->links[item->session];
-    const char *ip = (const char *)item->bytes;
-    const char *host = ip + strlen(ip) + 1;
-    const char *path = host + strlen(host) + 1;
-    const char *ca_file = path + strlen(path) + 1;
-    hp_venue_address venue = {
-        .ip = ip,
-        .host = host,
-        .path = path,
-        .ca_file = *ca_file ? ca_file : NULL,
-        .timeout_ns = (uint64_t)item->number >> 16,
-        .port = (uint16_t)item->number,
-    };
+    hp_opening *opening = opening_of(item);
+    if (link->next) {
+        hp_opening_free(opening);
+        return -EBUSY;
+    }
+    link->next = opening;
+    link->held = 1;
     hp_session_close(link->session);
     hp_engine_notice(e);
-    link->held = 1;
-    link->told = HP_TOLD_OPENING; /* so that its end is told even if it is at once */
-    return hp_session_start(link->session, &venue);
+    return hp_engine_open_next(e, item->session);
+}
+
+static int leave(hp_link *link)
+{
+    hp_opening_free(link->next);
+    link->next = NULL;
+    hp_session_close(link->session);
+    return 0;
 }
 
 static int hold(hp_engine *e, int session, int held)
@@ -88,15 +106,13 @@ static int hold(hp_engine *e, int session, int held)
 /* Of one session, which there is. */
 static int carry_out_on(hp_engine *e, const hp_inbox_item *item)
 {
-    hp_session *session = e->links[item->session].session;
     switch (item->kind) {
     case HP_COMMAND_CONNECT:
         return connect_to(e, item);
     case HP_COMMAND_TEXT:
-        return hp_session_send_text(session, item->bytes, item->len);
+        return hp_session_send_text(e->links[item->session].session, item->bytes, item->len);
     case HP_COMMAND_CLOSE:
-        hp_session_close(session);
-        return 0;
+        return leave(&e->links[item->session]);
     default: /* HP_COMMAND_PREFER */
         e->preferred = (uint8_t)item->session;
         return 0;

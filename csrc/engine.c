@@ -77,8 +77,11 @@ void hp_engine_free(hp_engine *e)
         return;
     for (uint32_t i = 0; i < e->n_feeds; i++)
         hp_feed_free(e->feeds[i]);
-    for (int k = 0; k < HP_SESSIONS; k++)
+    for (int k = 0; k < HP_SESSIONS; k++) {
         hp_session_free(e->links[k].session);
+        hp_opening_free(e->links[k].next);
+    }
+    hp_engine_drop_commands(e);
     hp_rehearsal_free(e->rehearsal);
     if (e->io_is_open)
         hp_io_close(&e->io);
@@ -195,12 +198,15 @@ int hp_engine_connect(hp_engine *e, const hp_venue_address *venue)
     int rc = hp_engine_claim(e);
     if (rc < 0)
         return rc;
-    if (venue->timeout_ns > INT64_MAX / 2)
-        return -HP_ECONFIG;
     rc = hp_engine_close(e);
     if (rc < 0 || (rc = hp_engine_furnish(e)) < 0)
         return rc;
-    rc = hp_session_connect(e->links[0].session, venue);
+    hp_opening *opening = hp_opening_new(venue, &rc);
+    if (!opening)
+        return rc;
+    rc = hp_session_start(e->links[0].session, opening);
+    if (rc == 0)
+        rc = hp_session_settle(e->links[0].session);
     e->reason = hp_session_reason(e->links[0].session);
     hp_engine_notice(e);
     return rc;
@@ -239,8 +245,10 @@ int hp_engine_close(hp_engine *e)
     int rc = hp_engine_claim(e);
     if (rc < 0)
         return rc;
-    if (e->links[0].session)
+    if (e->links[0].session) {
         hp_session_close(e->links[0].session);
+        hp_session_settle(e->links[0].session);
+    }
     hp_engine_notice(e);
     return 0;
 }

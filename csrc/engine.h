@@ -35,6 +35,7 @@ enum hp_told { HP_TOLD_CLOSED = 0, HP_TOLD_OPENING, HP_TOLD_OPEN };
 
 typedef struct hp_link { /* one session with the venue, and what is known of it */
     hp_session *session;
+    hp_opening *next; /* waits for the end of what was before, or NULL */
     uint8_t held; /* it takes no orders */
     uint8_t told; /* enum hp_told: what the journal knows */
 } hp_link;
@@ -105,6 +106,11 @@ void hp_limits_look(hp_engine *e, int64_t now_ns);
 
 /* Carry out the oldest command that waits: 1, or 0 without one. One a turn is enough. */
 int hp_engine_take_command(hp_engine *e);
+/* Begin the opening that waits on a link, if there is one and its session is closed, and known to
+ * be. 0, or its error. */
+int hp_engine_open_next(hp_engine *e, int session);
+/* Without carrying out what waits. */
+void hp_engine_drop_commands(hp_engine *e);
 
 /* ---- run.c ----------------------------------------------------------------------------------- */
 
@@ -123,7 +129,7 @@ int hp_engine_record(hp_engine *e, uint32_t kind, const void *first, size_t firs
 /* After anything that used a session: if that opened or ended it, say so once, and again as long as
  * the journal has no room for it. */
 void hp_engine_notice(hp_engine *e);
-/* Whether that session is open, and neither it nor all of them are held. */
+/* Whether that session can send, and neither it nor all of them are held. */
 int hp_engine_takes_orders(const hp_engine *e, int session);
 /* The session for the next order: the preferred one if it takes orders, else the other, else -1.
  * When one has not taken it, `except` that. */

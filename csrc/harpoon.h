@@ -521,10 +521,10 @@ int hp_tls_seal_ahead(hp_tls *tls, int slot, const uint8_t *data, size_t len);
 /* *record points at the record in `slot`: its length, or 0 when there is none that may be sent now.
  * None may as long as something waits in the output, which has earlier numbers. */
 int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record);
-/* The record in `slot` was handed to the kernel, which reads it no longer, whatever came of it: the
- * number advances and all alternatives are wiped. Between hp_tls_sealed() and this no other call
- * may be made. Committing what was not sealed ends the write side. */
-void hp_tls_commit(hp_tls *tls, int slot);
+/* The kernel has taken the first `sent` bytes of the record in `slot`, one at least; the others wait
+ * in the output now. The number advances and all alternatives are wiped. Between hp_tls_sealed()
+ * and this no other call may be made. Committing what was not sealed ends the write side. */
+void hp_tls_commit(hp_tls *tls, int slot, size_t sent);
 /* The record in `slot`, or all alternatives, were not sent and will not be: they are wiped, the number
  * stays. */
 void hp_tls_spoil(hp_tls *tls, int slot);
@@ -904,8 +904,8 @@ int hp_engine_use_latch(hp_engine *engine, hp_latch *latch);
  * calling thread owns the engine, and nobody else can hold it up. 0, or why it could not begin:
  * hp_engine_reason() has words for -HP_ERING.
  *
- * Every order template is armed on each session that takes orders: that is open, not held, and has
- * nothing left to send. An order goes to the preferred session if that takes it, else to the other,
+ * Every order template is armed on each session that takes orders: that is open, not held, and
+ * whose socket is not full. An order goes to the preferred session if that takes it, else to the other,
  * and to one of them only (magazine.h). */
 int hp_engine_run(hp_engine *engine);
 

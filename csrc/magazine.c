@@ -29,9 +29,17 @@ int hp_magazine_is_framed(const hp_magazine *m, uint32_t i, int64_t now_ns)
 
 void hp_magazine_build(hp_magazine *m, uint32_t i, int64_t now_ns)
 {
+    char client_id[HP_CLIENT_ID_LEN + 1];
+    hp_client_id(m->run, ++m->last_number, client_id);
+    hp_magazine_rebuild(m, i, client_id, hp_epoch_ms() + m->clock_offset_ms, now_ns);
+}
+
+void hp_magazine_rebuild(hp_magazine *m, uint32_t i, const char *client_id, int64_t timestamp_ms,
+                         int64_t now_ns)
+{
     hp_shot *shot = &m->rounds[i].framed;
-    hp_client_id(m->run, ++m->last_number, shot->client_id);
-    shot->timestamp_ms = hp_epoch_ms() + m->clock_offset_ms;
+    memcpy(shot->client_id, client_id, sizeof shot->client_id);
+    shot->timestamp_ms = timestamp_ms;
     shot->built_ns = now_ns;
     hp_order_build(&m->orders[i], shot->client_id, shot->timestamp_ms);
 }

@@ -54,6 +54,9 @@ int hp_magazine_is_armed(const hp_magazine *magazine, int session, uint32_t i, i
 int hp_magazine_is_framed(const hp_magazine *magazine, uint32_t i, int64_t now_ns);
 /* At the trigger, for a round that is not even framed: its text; its signature; its frame. */
 void hp_magazine_build(hp_magazine *magazine, uint32_t i, int64_t now_ns);
+/* The text of an order that has its id and timestamp already. */
+void hp_magazine_rebuild(hp_magazine *magazine, uint32_t i, const char *client_id,
+                         int64_t timestamp_ms, int64_t now_ns);
 int hp_magazine_frame(hp_magazine *magazine, int session, uint32_t i);
 /* Seal the frame ahead: 1, 0 when the session cannot, or an error. */
 int hp_magazine_seal(hp_magazine *magazine, int session, uint32_t i);

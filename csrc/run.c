@@ -66,7 +66,8 @@ static void notice(hp_engine *e, int session)
     hp_link *link = &e->links[session];
     enum hp_told now = hp_session_is_open(link->session)      ? HP_TOLD_OPEN
                        : hp_session_is_opening(link->session) ? HP_TOLD_OPENING
-                                                              : HP_TOLD_CLOSED;
+                       : hp_session_is_closed(link->session)  ? HP_TOLD_CLOSED
+                                                              : link->told;
     if (now == link->told)
         return;
     if (now < link->told && record_end(e, session) < 0)
@@ -200,13 +201,16 @@ static int work_sessions(hp_engine *e)
     for (int k = 0; k < HP_SESSIONS; k++)
         hp_session_work(e->links[k].session);
     hp_engine_notice(e);
+    for (int k = 0; k < HP_SESSIONS; k++)
+        if (hp_engine_open_next(e, k) < 0)
+            hp_engine_notice(e);
     return e->stats.bytes_received != before;
 }
 
 int hp_engine_takes_orders(const hp_engine *e, int session)
 {
     const hp_link *link = &e->links[session];
-    return !e->held && !link->held && link->session && hp_session_is_open(link->session);
+    return !e->held && !link->held && link->session && hp_session_can_send(link->session);
 }
 
 int hp_engine_taker(const hp_engine *e, int except)
@@ -351,7 +355,7 @@ static void abandon_sessions(hp_engine *e)
 static int is_connected(const hp_engine *e)
 {
     for (int k = 0; k < HP_SESSIONS; k++)
-        if (hp_session_is_open(e->links[k].session) || hp_session_is_opening(e->links[k].session))
+        if (!hp_session_is_closed(e->links[k].session))
             return 1;
     return 0;
 }
@@ -390,6 +394,14 @@ static int stay_on(int32_t cpu)
     return sched_setaffinity(0, sizeof only, &only) < 0 ? -errno : 0;
 }
 
+static void say_goodbye(hp_engine *e)
+{
+    for (int k = 0; k < HP_SESSIONS; k++)
+        hp_session_close(e->links[k].session);
+    for (int k = 0; k < HP_SESSIONS; k++)
+        hp_session_settle(e->links[k].session);
+}
+
 int hp_engine_run(hp_engine *e)
 {
     int rc = hp_engine_claim(e);
@@ -401,8 +413,8 @@ int hp_engine_run(hp_engine *e)
     while (!e->stopping && !is_aborted(e) && e->io_error >= 0)
         if (turn(e, hp_now_ns()) == NOTHING && !e->config.spin)
             sleep_until(e, INT64_MAX);
-    for (int k = 0; e->stopping && e->io_error >= 0 && k < HP_SESSIONS; k++)
-        hp_session_close(e->links[k].session);
+    if (e->stopping && e->io_error >= 0)
+        say_goodbye(e);
     abandon_sessions(e);
     for (uint32_t i = 0; i < e->n_feeds; i++)
         hp_feed_leave(e->feeds[i]);

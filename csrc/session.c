@@ -1,7 +1,6 @@
 /* The state machine of one venue connection. Everything happens inside the calls of its owner. */
 #include "session.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -9,17 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #define RECV_BYTES 32768
 #define PLAINTEXT_SLACK 16384 /* one TLS record behind a whole message */
 #define MASK_POOL 4096
-#define DEAD_LINK_MS 10000
 #define CLOSE_WAIT_NS INT64_C(500000000)
+#define RETRY_NS INT64_C(1000000) /* to send what a full socket did not take */
 #define ROUNDS_MOST 4 /* receives in a row: a flooding venue may not keep us from the feed */
 #define REASON_BYTES 512
-#define PEER_BYTES 136 /* 120 of the host's, which may have 253 */
-#define PATH_BYTES 61
 
 enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_NORMAL = 1000,
@@ -29,7 +25,7 @@ enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_TOO_BIG = 1009,
 };
 
-enum step { CLOSED = 0, CONNECTING, SHAKING, UPGRADING, OPEN };
+enum step { CLOSED = 0, CONNECTING, SHAKING, UPGRADING, OPEN, CLOSING };
 
 _Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits");
 _Static_assert(REASON_BYTES >= 128 + HP_WS_CONTROL_MAX, "a Close frame's reason fits behind ours");
@@ -38,6 +34,7 @@ struct hp_session {
     hp_io *io;
     hp_stats *stats;
     hp_tls *tls;
+    hp_opening *opening; /* until it is open */
     hp_on_text on_text;
     void *context;
     int64_t send_timeout_ns;
@@ -47,27 +44,23 @@ struct hp_session {
     size_t plaintext_len;
     size_t message_len;
     uint32_t message_bytes_max;
-    int64_t deadline_ns; /* of the opening */
+    int64_t deadline_ns; /* of the opening or closing */
+    int64_t send_by_ns;  /* the socket is full: when it has to have room again; else 0 */
+    int64_t retry_ns;
     int number;          /* of HP_SESSIONS */
     int port;            /* of `io`, or -1 */
     int status;          /* HTTP's, in the answer to the upgrade; 0 before */
     uint8_t step;        /* enum step */
     int error;           /* of the last end; 0: ours */
     uint8_t cannot_arm;  /* this TLS session's records are OpenSSL's to make */
-    uint8_t parting;     /* last words: they do not wait for room */
     uint8_t in_message;  /* a fragmented message has begun */
-    uint8_t close_sent;
     uint8_t ping_waits; /* for its Pong */
     uint8_t ping_len;
     uint8_t ping[HP_WS_CONTROL_MAX];
-    uint8_t key[16]; /* Sec-WebSocket-Key */
     size_t mask_at;
     uint8_t masks[MASK_POOL];
-    size_t request_len;
-    uint8_t frame[HP_FRAME_BYTES_MAX]; /* the upgrade request, until it is sent */
+    uint8_t frame[HP_FRAME_BYTES_MAX];
     uint8_t received[RECV_BYTES];
-    char peer[PEER_BYTES]; /* "localhost port 443" */
-    char path[PATH_BYTES];
     char reason[REASON_BYTES];
 };
 
@@ -102,8 +95,11 @@ static int drop(hp_session *s)
     int rc = s->port >= 0 ? hp_io_detach(s->io, s->port) : 0;
     s->step = CLOSED;
     s->port = -1;
+    s->send_by_ns = 0;
     hp_tls_free(s->tls);
     s->tls = NULL;
+    hp_opening_free(s->opening);
+    s->opening = NULL;
     return rc;
 }
 
@@ -116,8 +112,20 @@ void hp_session_free(hp_session *s)
     free(s);
 }
 
+static void we_closed(hp_session *s)
+{
+    s->error = 0;
+    snprintf(s->reason, sizeof s->reason, "we closed the connection");
+    drop(s);
+}
+
+/* Of what we are closing anyway, nothing more can fail. */
 static int fail(hp_session *s, int rc, const char *what)
 {
+    if (s->step == CLOSING) {
+        we_closed(s);
+        return rc;
+    }
     s->error = rc;
     const char *words = s->tls ? hp_tls_reason(s->tls) : "";
     snprintf(s->reason, sizeof s->reason, "%s: %s%s%s", what, hp_strerror(rc), *words ? ": " : "",
@@ -128,19 +136,50 @@ static int fail(hp_session *s, int rc, const char *what)
 
 /* ---- bytes out ------------------------------------------------------------------------------ */
 
+/* The socket has taken all there is, or it is full. */
+static void note_room(hp_session *s, int is_full)
+{
+    if (!is_full) {
+        s->send_by_ns = 0;
+        return;
+    }
+    int64_t now_ns = hp_now_ns();
+    s->retry_ns = now_ns + RETRY_NS;
+    if (!s->send_by_ns)
+        s->send_by_ns = now_ns + s->send_timeout_ns;
+}
+
+/* One send: when it fails, nothing has left by it. */
 static int send_ciphertext(hp_session *s)
 {
     const uint8_t *data;
     int len = hp_tls_output(s->tls, &data);
     if (len <= 0)
         return 0;
-    int64_t deadline_ns = s->parting ? 0 : hp_now_ns() + s->send_timeout_ns;
-    int rc = hp_io_send(s->io, s->port, data, (size_t)len, deadline_ns);
-    if (rc < 0)
-        return rc;
-    hp_tls_sent(s->tls, (size_t)len);
-    s->stats->bytes_sent += (uint64_t)len;
+    int sent = hp_io_try_send(s->io, s->port, data, (size_t)len);
+    if (sent < 0)
+        return sent;
+    hp_tls_sent(s->tls, (size_t)sent);
+    s->stats->bytes_sent += (uint64_t)sent;
+    note_room(s, sent < len);
     return 0;
+}
+
+/* What a full socket has left over, which may be nothing. */
+static int send_rest(hp_session *s)
+{
+    const uint8_t *data;
+    int64_t now_ns = hp_now_ns();
+    int rc = 0;
+    if (now_ns < s->retry_ns)
+        return 0;
+    if (hp_tls_output(s->tls, &data) > 0)
+        rc = send_ciphertext(s);
+    else
+        note_room(s, !hp_io_has_room(s->io, s->port));
+    if (rc == 0 && s->send_by_ns && now_ns >= s->send_by_ns)
+        rc = -HP_ETIME_OUT;
+    return rc < 0 ? fail(s, rc, "sending to the venue") : 0;
 }
 
 int hp_session_flush(hp_session *s)
@@ -198,7 +237,7 @@ static int send_frame(hp_session *s, int opcode, const uint8_t *payload, size_t 
 
 int hp_session_can_arm(const hp_session *s)
 {
-    return s->step == OPEN && !s->cannot_arm;
+    return hp_session_can_send(s) && !s->cannot_arm;
 }
 
 int hp_session_arm(hp_session *s, int slot, const uint8_t *frame, size_t len)
@@ -218,20 +257,23 @@ int hp_session_is_armed(const hp_session *s, int slot)
     return s->step == OPEN && hp_tls_sealed(s->tls, slot, &record) > 0;
 }
 
-/* Whatever comes of the send, some of the record may have left: between it and the commit there is
- * no way out. */
+/* From the moment that some of the record may have left to the commit there is no way out. */
 int hp_session_fire(hp_session *s, int slot, int64_t *now_ns)
 {
     const uint8_t *record;
     int len = hp_tls_sealed(s->tls, slot, &record);
     if (len <= 0)
         return -HP_ENOT_READY;
-    int rc = hp_io_send(s->io, s->port, record, (size_t)len, *now_ns + s->send_timeout_ns);
+    int sent = hp_io_try_send(s->io, s->port, record, (size_t)len);
     *now_ns = hp_now_ns();
-    hp_tls_commit(s->tls, slot);
-    if (rc < 0)
-        return fail(s, rc, "sending to the venue");
-    s->stats->bytes_sent += (uint64_t)len;
+    if (sent < 0)
+        return fail(s, sent, "sending to the venue");
+    if (sent < len)
+        note_room(s, 1);
+    if (sent == 0)
+        return -EAGAIN;
+    hp_tls_commit(s->tls, slot, (size_t)sent);
+    s->stats->bytes_sent += (uint64_t)sent;
     return 0;
 }
 
@@ -250,7 +292,6 @@ void hp_session_disarm(hp_session *s)
 static int send_close(hp_session *s, enum close_code code)
 {
     uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
-    s->close_sent = 1;
     return send_frame(s, HP_WS_CLOSE, payload, sizeof payload);
 }
 
@@ -279,8 +320,8 @@ static int receive(hp_session *s)
 
 static int broken(hp_session *s, int rc, enum close_code code, const char *what)
 {
-    s->parting = 1;
-    send_close(s, code); /* may fail; what the peer did stays the reason */
+    if (s->step != CLOSING)
+        send_close(s, code); /* may fail; what the peer did stays the reason */
     return fail(s, rc, what);
 }
 
@@ -303,14 +344,18 @@ static void put_words(char *out, const uint8_t *words, size_t len)
 }
 
 /* close_notify (RFC 8446 6.1), so that the peer can tell our leaving from a cut, and go. */
-static void leave(hp_session *s)
+static void take_leave(hp_session *s)
 {
-    s->parting = 1;
     if (s->tls) {
         hp_tls_close(s->tls);
         send_ciphertext(s);
     }
-    drop(s);
+}
+
+static void leave(hp_session *s)
+{
+    take_leave(s);
+    we_closed(s);
 }
 
 /* The peer's Close: answer once (RFC 6455 5.5.1), say what it said, and leave. */
@@ -320,10 +365,13 @@ static int closed_by_peer(hp_session *s, const hp_ws_frame *f)
     size_t words = f->payload_len > 2 ? f->payload_len - 2 : 0;
     if (f->payload_len == 1 || !is_close_code(code) || !hp_utf8_valid(f->payload + 2, words))
         return broken(s, -HP_EWS_PROTOCOL, CLOSE_PROTOCOL, "a malformed Close frame");
-    s->parting = 1;
-    if (!s->close_sent)
-        send_close(s, (enum close_code)code);
-    leave(s);
+    if (s->step == CLOSING) {
+        leave(s);
+        return -HP_ECONN_CLOSED;
+    }
+    send_close(s, (enum close_code)code);
+    take_leave(s);
+    drop(s);
     s->error = -HP_ECONN_CLOSED;
     int n = snprintf(s->reason, sizeof s->reason, "the server closed the WebSocket (code %d)%s",
                      code, words ? ": " : "");
@@ -420,11 +468,14 @@ static int drain(hp_session *s)
     return n < 0 ? fail(s, n, "reading from the venue") : 0;
 }
 
-/* One Pong, for the latest Ping: RFC 6455 5.5.3 allows that, and a flood of Pings cannot hold us.
- * Without one TLS may have an answer of its own, such as a KeyUpdate. */
+/* One Pong, for the latest Ping: RFC 6455 5.5.3 allows that, and a flood of Pings cannot hold us;
+ * nor can they fill up what waits for a full socket. TLS may have an answer of its own, such as a
+ * KeyUpdate. */
 static int answer(hp_session *s)
 {
-    if (!s->ping_waits)
+    if (s->send_by_ns)
+        return send_rest(s);
+    if (!s->ping_waits || s->step != OPEN)
         return hp_session_flush(s);
     s->ping_waits = 0;
     s->stats->pings_answered++;
@@ -446,54 +497,6 @@ static int read_and_answer(hp_session *s)
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-/* A peer that vanished without a word is noticed within some DEAD_LINK_MS, idle or not. */
-static void set_options(int fd)
-{
-    static const struct {
-        int level, name, value;
-    } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY, 1},
-        {SOL_SOCKET, SO_KEEPALIVE, 1},
-        {IPPROTO_TCP, TCP_KEEPIDLE, DEAD_LINK_MS / 2000},
-        {IPPROTO_TCP, TCP_KEEPINTVL, DEAD_LINK_MS / 10000},
-        {IPPROTO_TCP, TCP_USER_TIMEOUT, DEAD_LINK_MS},
-    };
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
-}
-
-static int start_connect(hp_session *s, const hp_venue_address *venue)
-{
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(venue->port)};
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(venue->port)};
-    int is_v4 = inet_pton(AF_INET, venue->ip, &v4.sin_addr) == 1;
-    if (!is_v4 && inet_pton(AF_INET6, venue->ip, &v6.sin6_addr) != 1)
-        return -EINVAL;
-    int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    set_options(fd);
-    s->port = hp_io_attach(s->io, fd);
-    if (s->port < 0) {
-        close(fd);
-        return s->port;
-    }
-    return is_v4 ? hp_io_start_connect(s->io, s->port, (struct sockaddr *)&v4, sizeof v4)
-                 : hp_io_start_connect(s->io, s->port, (struct sockaddr *)&v6, sizeof v6);
-}
-
-static int write_request(hp_session *s, const hp_venue_address *venue)
-{
-    char host[300];
-    const char *form = strchr(venue->host, ':') ? "[%s]:%u" : "%s:%u";
-    snprintf(host, sizeof host, form, venue->host, venue->port);
-    if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key)
-        return -EAGAIN;
-    int len = hp_ws_request((char *)s->frame, sizeof s->frame, host, venue->path, s->key);
-    s->request_len = len < 0 ? 0 : (size_t)len;
-    return len < 0 ? len : 0;
-}
-
 /* One step of TLS with what has come: 1 done, 0 more is needed, or an error. */
 static int shake(hp_session *s)
 {
@@ -504,7 +507,8 @@ static int shake(hp_session *s)
 
 static int ask_for_upgrade(hp_session *s)
 {
-    int rc = hp_tls_seal(s->tls, s->frame, s->request_len);
+    const hp_opening *opening = s->opening;
+    int rc = hp_tls_seal(s->tls, (const uint8_t *)opening->request, opening->request_len);
     return rc < 0 ? rc : send_ciphertext(s);
 }
 
@@ -514,7 +518,8 @@ static int hear_answer(hp_session *s)
     int n;
     while ((n = read_plaintext(s)) > 0) {
         s->plaintext_len += (size_t)n;
-        int used = hp_ws_response(s->plaintext, s->plaintext_len, s->key, &s->status);
+        int used = hp_ws_response(s->plaintext, s->plaintext_len, s->opening->key,
+                                  &s->status);
         if (used < 0)
             return used;
         if (used > 0) {
@@ -566,60 +571,51 @@ static int fail_to_open(hp_session *s, int rc)
 {
     char what[256];
     if (s->step == UPGRADING) {
-        int n = snprintf(what, sizeof what, "WebSocket upgrade of %s, path %s", s->peer, s->path);
+        int n = snprintf(what, sizeof what, "WebSocket upgrade of %s, path %s",
+                         s->opening->peer, s->opening->path);
         if (s->status)
             snprintf(what + n, sizeof what - (size_t)n, " (HTTP status %d)", s->status);
     } else {
         snprintf(what, sizeof what, "%s %s", s->step == SHAKING ? "TLS with" : "connecting to",
-                 s->peer);
+                 s->opening->peer);
     }
     return fail(s, rc, what);
 }
 
-static int begin(hp_session *s, const hp_venue_address *venue)
+int hp_session_start(hp_session *s, hp_opening *opening)
 {
-    int rc;
-    s->step = CONNECTING;
-    s->tls = hp_tls_new(venue->host, venue->ca_file, &rc);
-    if (!s->tls)
-        return rc;
-    s->step = UPGRADING; /* what a failure now is about */
-    rc = write_request(s, venue);
-    if (rc < 0)
-        return rc;
-    s->step = CONNECTING;
-    return start_connect(s, venue);
-}
-
-int hp_session_start(hp_session *s, const hp_venue_address *venue)
-{
-    s->deadline_ns = hp_now_ns() + (int64_t)venue->timeout_ns;
+    s->opening = opening;
+    s->tls = opening->tls;
+    opening->tls = NULL;
+    s->deadline_ns = hp_now_ns() + opening->timeout_ns;
     s->plaintext_len = 0;
     s->status = 0;
-    s->parting = 0;
     s->in_message = 0;
-    s->close_sent = 0;
     s->ping_waits = 0;
     s->reason[0] = '\0';
     s->cannot_arm = 0;
-    snprintf(s->peer, sizeof s->peer, "%.120s port %u", venue->host, venue->port);
-    snprintf(s->path, sizeof s->path, "%s", venue->path);
-    int rc = begin(s, venue);
-    if (rc == -HP_ETLS_CA) {
-        char what[256];
-        snprintf(what, sizeof what, "%.200s", venue->ca_file ? venue->ca_file : "the trust store");
-        return fail(s, rc, what);
-    }
-    return rc < 0 ? fail_to_open(s, rc) : 0;
+    s->step = CONNECTING;
+    s->port = hp_opening_connect(opening, s->io);
+    return s->port < 0 ? fail_to_open(s, s->port) : 0;
 }
 
 static int on_open(hp_session *s)
 {
     s->step = OPEN;
+    hp_opening_free(s->opening);
+    s->opening = NULL;
     int rc = parse_frames(s); /* what came behind the answer */
     if (rc == 0)
         rc = drain(s);
     return rc < 0 ? rc : answer(s);
+}
+
+static int close_further(hp_session *s)
+{
+    int rc = read_and_answer(s);
+    if (rc == 0 && hp_now_ns() >= s->deadline_ns)
+        leave(s);
+    return rc;
 }
 
 int hp_session_work(hp_session *s)
@@ -628,6 +624,8 @@ int hp_session_work(hp_session *s)
         return -HP_ENOT_READY;
     if (s->step == OPEN)
         return read_and_answer(s);
+    if (s->step == CLOSING)
+        return close_further(s);
     int rc = open_further(s);
     if (rc == 0 && hp_now_ns() >= s->deadline_ns)
         rc = -HP_ETIME_OUT;
@@ -638,48 +636,13 @@ int hp_session_work(hp_session *s)
 
 int64_t hp_session_next_ns(const hp_session *s)
 {
-    return hp_session_is_opening(s) ? s->deadline_ns : INT64_MAX;
+    int64_t next_ns = s->step == CLOSED || s->step == OPEN ? INT64_MAX : s->deadline_ns;
+    return s->send_by_ns && s->retry_ns < next_ns ? s->retry_ns : next_ns;
 }
 
 int hp_session_is_opening(const hp_session *s)
 {
-    return s->step != CLOSED && s->step != OPEN;
-}
-
-/* ---- waiting --------------------------------------------------------------------------------- */
-
-static int is_aborted(const hp_session *s)
-{
-    return atomic_load_explicit(s->io->aborted, memory_order_acquire);
-}
-
-/* hp_io_wait(), or -ECANCELED when we are told to stop. Who tells us wakes us, too. */
-static int await(hp_session *s, int64_t timeout_ns)
-{
-    int rc = is_aborted(s) ? 0 : hp_io_wait(s->io, timeout_ns);
-    return rc == 0 && is_aborted(s) ? -ECANCELED : rc;
-}
-
-int hp_session_connect(hp_session *s, const hp_venue_address *venue)
-{
-    int rc = hp_session_start(s, venue);
-    while (rc == 0 && hp_session_is_opening(s)) {
-        rc = await(s, s->deadline_ns - hp_now_ns());
-        rc = rc < 0 ? fail_to_open(s, rc) : hp_session_work(s);
-    }
-    return rc;
-}
-
-int hp_session_poll(hp_session *s, int64_t timeout_ns)
-{
-    uint64_t before = s->stats->bytes_received;
-    int rc = hp_io_turn(s->io);
-    if (rc == 0)
-        rc = hp_session_work(s);
-    if (rc < 0 || timeout_ns <= 0 || s->stats->bytes_received != before)
-        return rc;
-    rc = await(s, timeout_ns);
-    return rc < 0 ? fail(s, rc, "reading from the venue") : hp_session_work(s);
+    return s->step == CONNECTING || s->step == SHAKING || s->step == UPGRADING;
 }
 
 int hp_session_is_open(const hp_session *s)
@@ -687,9 +650,38 @@ int hp_session_is_open(const hp_session *s)
     return s->step == OPEN;
 }
 
+int hp_session_is_closed(const hp_session *s)
+{
+    return s->step == CLOSED;
+}
+
+int hp_session_can_send(const hp_session *s)
+{
+    return s->step == OPEN && !s->send_by_ns;
+}
+
+/* Who tells us to stop wakes us, too. */
+int hp_session_settle(hp_session *s)
+{
+    while (s->step != CLOSED && s->step != OPEN) {
+        int rc = hp_io_wait(s->io, hp_session_next_ns(s) - hp_now_ns());
+        if (rc == 0 && atomic_load_explicit(s->io->aborted, memory_order_acquire))
+            rc = -ECANCELED;
+        if (rc == 0)
+            hp_session_work(s);
+        else if (s->step == CLOSING)
+            leave(s);
+        else
+            fail_to_open(s, rc);
+    }
+    return s->step == OPEN ? 0 : s->error;
+}
+
 int hp_session_send_text(hp_session *s, const uint8_t *text, size_t len)
 {
-    return s->step == OPEN ? send_frame(s, HP_WS_TEXT, text, len) : -HP_ENOT_READY;
+    if (s->step != OPEN)
+        return -HP_ENOT_READY;
+    return s->send_by_ns ? -EAGAIN : send_frame(s, HP_WS_TEXT, text, len);
 }
 
 void hp_session_touch(hp_session *s)
@@ -705,15 +697,14 @@ void hp_session_touch(hp_session *s)
 
 void hp_session_close(hp_session *s)
 {
-    if (s->step == CLOSED)
+    if (s->step == CLOSED || s->step == CLOSING)
         return;
-    int64_t deadline_ns = hp_now_ns() + CLOSE_WAIT_NS;
-    if (s->step == OPEN && send_close(s, CLOSE_NORMAL) == 0)
-        while (s->step == OPEN && hp_now_ns() < deadline_ns)
-            hp_session_poll(s, deadline_ns - hp_now_ns());
-    leave(s);
-    s->error = 0;
-    snprintf(s->reason, sizeof s->reason, "we closed the connection");
+    if (s->step == OPEN && send_close(s, CLOSE_NORMAL) == 0) {
+        s->step = CLOSING;
+        s->deadline_ns = hp_now_ns() + CLOSE_WAIT_NS;
+    } else {
+        leave(s);
+    }
 }
 
 void hp_session_abandon(hp_session *s)

@@ -2,7 +2,7 @@
 #ifndef HP_SESSION_H
 #define HP_SESSION_H
 
-#include "io.h"
+#include "opening.h"
 
 #define HP_FRAME_BYTES_MAX 8192 /* the longest text we send, with its header */
 
@@ -16,32 +16,42 @@ hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, uint32_t mess
                            uint64_t send_timeout_ns, hp_on_text on_text, void *context);
 void hp_session_free(hp_session *session);
 
-/* Begin to open: connect, TLS, upgrade; the work is hp_session_work()'s. Nothing of `venue` is
- * needed any longer. 0, or the error with hp_session_reason(). Close first what is open. */
-int hp_session_start(hp_session *session, const hp_venue_address *venue);
+/* Nothing here but hp_session_settle() ever waits: neither for the peer nor for room in the socket.
+ * What a full socket does not take leaves in hp_session_work(); until it has room again, no order
+ * and no text is taken, and a Ping waits. When that lasts longer than send_timeout_ns, the session
+ * ends. */
+
+/* Begin to open what is closed: connect, TLS, upgrade; the work is hp_session_work()'s. Takes over
+ * `opening`. 0, or the error with hp_session_reason(). */
+int hp_session_start(hp_session *session, hp_opening *opening);
 /* Everything that can be done without waiting, but not much of a flood at once: open further; read,
  * answer, deliver. 0, or the error that closed the session, with hp_session_reason(); at once
  * -HP_ENOT_READY when it is closed. Call it after every hp_io_turn() and hp_io_wait(). */
 int hp_session_work(hp_session *session);
-/* When to work at the latest, though nothing came: the opening's time limit, else INT64_MAX. */
+/* When to work at the latest, though nothing came, or INT64_MAX. */
 int64_t hp_session_next_ns(const hp_session *session);
 int hp_session_is_opening(const hp_session *session);
 int hp_session_is_open(const hp_session *session);
+int hp_session_is_closed(const hp_session *session); /* else it may be closing, too */
+/* It is open, and its socket is not full. */
+int hp_session_can_send(const hp_session *session);
 
-/* hp_session_start() and what follows, waiting: 0 when open. */
-int hp_session_connect(hp_session *session, const hp_venue_address *venue);
-/* hp_io_turn() and hp_session_work(); when nothing comes, wait up to timeout_ns for something. */
-int hp_session_poll(hp_session *session, int64_t timeout_ns);
-/* Frame, seal and send a text message: 0, or the error that closed the session. */
+/* Wait until what is opening or closing is open or closed: 0, or its error. -ECANCELED when we are
+ * told to stop. */
+int hp_session_settle(hp_session *session);
+/* Frame, seal and send a text message: 0, -EAGAIN when it cannot be taken now, or the error that
+ * closed the session. */
 int hp_session_send_text(hp_session *session, const uint8_t *text, size_t len);
 /* Touch what a send will need of the kernel's connection and of TLS, so that it stays in the
  * caches. */
 void hp_session_touch(hp_session *session);
-/* Close frame, wait up to half a second for the peer's, close_notify. An opening is given up. */
+/* Begin to close what is open: the Close frame leaves, the peer has half a second for its own and
+ * for what it had to say before; then close_notify. An opening is given up at once. */
 void hp_session_close(hp_session *session);
 
-/* The same as hp_session_send_text() in three steps, so that each can be timed. A masked frame into
- * `out`: its length, or an error. */
+/* The same as hp_session_send_text() in three steps, so that each can be timed. An error of the last
+ * two has closed the session, and nothing of the frame has left. A masked frame into `out`: its
+ * length, or an error. */
 int hp_session_frame(hp_session *session, int opcode, const uint8_t *payload, size_t len,
                      uint8_t *out, size_t cap);
 int hp_session_seal(hp_session *session, const uint8_t *frame, size_t len);
@@ -55,8 +65,10 @@ int hp_session_can_arm(const hp_session *session);
  * that closed it. */
 int hp_session_arm(hp_session *session, int slot, const uint8_t *frame, size_t len);
 int hp_session_is_armed(const hp_session *session, int slot);
-/* Send what is_armed says is there: 0, or the error that closed the session. *now_ns is the time
- * before, and then that when the send returned. */
+/* Send what is_armed says is there: 0 when the kernel has taken it, or a part of it which the rest
+ * follows. Otherwise nothing of it has left, and nothing will if the slot is spoiled now: -EAGAIN
+ * when the socket is full, or the error that closed the session. *now_ns becomes the time when the
+ * send returned. */
 int hp_session_fire(hp_session *session, int slot, int64_t *now_ns);
 /* That one, or none of them, is sent any more. */
 void hp_session_spoil(hp_session *session, int slot);

@@ -416,12 +416,19 @@ int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record)
     return tls->seal.len[slot];
 }
 
-void hp_tls_commit(hp_tls *tls, int slot)
+void hp_tls_commit(hp_tls *tls, int slot, size_t sent)
 {
-    if (is_slot(slot) && tls->seal.len[slot] > 0)
+    const uint8_t *record;
+    size_t len = (size_t)hp_tls_sealed(tls, slot, &record);
+    if (len > 0) { /* so the output is empty */
+        size_t rest = sent < len ? len - sent : 0;
+        memcpy(tls->output, record + len - rest, rest);
+        tls->output_at = 0;
+        tls->output_end = rest;
         hp_seal_commit(&tls->seal);
-    else if (tls->writer == HP_WRITER_OURS)
+    } else if (tls->writer == HP_WRITER_OURS) {
         end_writer(tls); /* under which number did it leave? */
+    }
 }
 
 void hp_tls_spoil(hp_tls *tls, int slot)

@@ -59,6 +59,24 @@ static int load(hp_engine *e, hp_order_event *o, stopwatch *w)
     return rc;
 }
 
+/* The very same order, whose intent is written, on a session that has its record or not. */
+static int load_again(hp_engine *e, hp_order_event *o, stopwatch *w)
+{
+    hp_magazine *m = &e->magazine;
+    uint32_t i = o->order;
+    if (hp_magazine_is_armed(m, o->session, i, w->last_ns) &&
+        !strcmp(m->rounds[i].sealed[o->session].client_id, o->client_id))
+        return 1;
+    o->armed = 0;
+    hp_magazine_rebuild(m, i, o->client_id, o->timestamp_ms, w->last_ns);
+    hp_order_sign(&m->orders[i]);
+    int rc = hp_magazine_frame(m, o->session, i);
+    if (rc >= 0)
+        rc = hp_magazine_seal(m, o->session, i);
+    lap(w, HP_STAGE_SEAL);
+    return rc;
+}
+
 /* The session that has not taken the order is left for the other: 0 when that takes none. */
 static int try_other(hp_engine *e, hp_order_event *o)
 {
@@ -128,6 +146,11 @@ static int send_sealed(hp_engine *e, const hp_order_event *o, stopwatch *w)
     return rc;
 }
 
+static int send_order(hp_engine *e, const hp_order_event *o, int sealed, stopwatch *w)
+{
+    return sealed ? send_sealed(e, o, w) : seal_and_send(e, o, w);
+}
+
 /* What the risk gate has allowed: take the order that waits, or make it; intent; send. */
 static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_candidate *c,
                  hp_order_event *o, stopwatch *w)
@@ -152,7 +175,11 @@ static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_candidate
     lap(w, HP_STAGE_JOURNAL);
     c->now_ns = w->last_ns;
     hp_risk_count(e->risk, c);
-    int rc = sealed ? send_sealed(e, o, w) : seal_and_send(e, o, w);
+    int rc = send_order(e, o, sealed, w);
+    if (rc < 0 && try_other(e, o)) { /* nothing has left on the first, nor will (session.h) */
+        sealed = load_again(e, o, w);
+        rc = sealed < 0 ? sealed : send_order(e, o, sealed, w);
+    }
     hp_magazine_spend(&e->magazine, o->order, o->client_id);
     o->error = rc < 0 ? rc : 0;
     o->verdict = rc < 0 ? HP_SEND_FAILED : e->config.live ? HP_ALLOWED : HP_DRY_RUN;

@@ -278,9 +278,12 @@ class Engine:
         self._check(lib.hp_engine_run(self._handle), "the engine's thread")
 
     def command_connect(self, venue: VenueAddress, session: int = 0) -> None:
-        """Opened or Closed tells what came of it; the new session is held."""
+        """Opened or Closed tells what came of it; the new session is held. VenueError when the CA
+        file cannot be used."""
         address, _alive = _venue_address(venue)
         code = lib.hp_engine_command_connect(self._handle, session, address)
+        if code == -lib.HP_ETLS_CA:
+            raise _not_to_be_opened(venue, -code)
         check(code, "telling the engine to connect")
 
     def command_listen(self) -> None:
@@ -385,6 +388,8 @@ class Engine:
         code = lib.hp_engine_connect(self._handle, address)
         if code in (-lib.HP_ETHREAD, -lib.HP_ERING):
             self._check(code, "connecting")
+        if code == -lib.HP_ETLS_CA:
+            raise _not_to_be_opened(venue, -code)
         if code < 0:
             raise venue_error(-code, self.reason() or text(lib.hp_strerror(code)))
 
@@ -553,6 +558,11 @@ def _venue_address(venue: VenueAddress) -> tuple[Any, list[Any]]:
         },
     )
     return address, [*alive, ca_file]
+
+
+def _not_to_be_opened(venue: VenueAddress, code: int) -> VenueError:
+    where = venue.ca_file or "the system's trust store"
+    return venue_error(code, f"{where}: {text(lib.hp_strerror(code))}")
 
 
 def venue_error(code: int, reason: str) -> VenueError:

@@ -473,9 +473,8 @@ def _command(payload: bytes, _: Names) -> Command:
     c, _rest = _cut(payload, "hp_command_note")
     error = text(lib.hp_strerror(c.error)) if c.error else None
     command = COMMANDS.get(c.command, f"command {c.command}")
-    value = c.value & 0xFFFF if command == "connect" else c.value  # the port; the rest is a time
     session = None if c.session == lib.HP_EVERY_SESSION else c.session
-    return Command(command, value, error, session)
+    return Command(command, c.value, error, session)
 
 
 def _stats(payload: bytes, _: Names) -> Stats:

@@ -48,6 +48,7 @@ from .tls_records import (
 FIRST = b"the first record\n"
 SLOTS = (0, 1, 2, 31, lib.HP_SLOTS_MAX - 1)
 SIZE_MAX = lib.HP_SLOT_BYTES_MAX
+WHOLE = 1 << 30  # bytes of a record that the kernel took: all of them
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +244,10 @@ class Play:
     def fire(self) -> None:
         slot = self.random.choice(list(self.slots) or SLOTS)
         if record := bytes(place(self.client, slot)):
-            self.peer.receive(record)
-            lib.hp_tls_commit(self.client.tls, slot)
+            sent = self.random.choice((len(record), self.random.randint(1, len(record))))
+            lib.hp_tls_commit(self.client.tls, slot, sent)
+            assert self.client.waiting() == record[sent:]
+            self.peer.receive(record[:sent] + self.client.drain())
             self.committed += self.slots[slot]
             self.fired += 1
             self.wiped()
@@ -260,6 +263,13 @@ class Play:
 
     def flush(self) -> None:
         self.peer.receive(self.client.drain())
+
+    def spoil(self) -> None:
+        slot = self.random.choice(SLOTS)
+        memory = place(self.client, slot)
+        lib.hp_tls_spoil(self.client.tls, slot)
+        assert not any(bytes(memory))
+        self.slots.pop(slot, None)
 
     def discard(self) -> None:
         lib.hp_tls_discard(self.client.tls)
@@ -288,7 +298,7 @@ class Play:
 
     def run(self, moves: int) -> None:
         ways = [self.seal_ahead] * 6 + [self.fire] * 3 + [self.flush] * 3 + [self.seal]
-        ways += [self.discard, self.touch, self.answer, self.update_keys]
+        ways += [self.discard, self.touch, self.answer, self.update_keys, self.spoil]
         for _ in range(moves):
             self.random.choice(ways)()
             self.check()
@@ -345,7 +355,7 @@ def test_a_record_waits_until_what_was_written_before_has_left(peer: MemoryPeer)
     assert not place(peer.client, 0)
     peer.receive(peer.client.drain())
     peer.receive(bytes(place(peer.client, 0)))
-    lib.hp_tls_commit(peer.client.tls, 0)
+    lib.hp_tls_commit(peer.client.tls, 0, WHOLE)
     peer.expect(FIRST + b"before after")
 
 
@@ -360,7 +370,7 @@ def test_what_is_no_slot_and_what_does_not_fit(peer: MemoryPeer) -> None:
 @pytest.mark.parametrize("slot", [3, -1, lib.HP_SLOTS_MAX])
 def test_committing_what_was_not_sealed_ends_the_write_side(peer: MemoryPeer, slot: int) -> None:
     arm(peer.client)
-    lib.hp_tls_commit(peer.client.tls, slot)
+    lib.hp_tls_commit(peer.client.tls, slot, WHOLE)
     require_disarmed(peer.client)
     assert seal_ahead(peer.client, 0, b"order") == 0
     with refuses(lib.HP_ETLS, "shutdown"):
@@ -373,7 +383,7 @@ def test_session_tickets_change_nothing(peer: MemoryPeer) -> None:
     arm(peer.client)
     assert peer.client.read() == b""  # both tickets are read only here
     peer.receive(bytes(place(peer.client, 1)))
-    lib.hp_tls_commit(peer.client.tls, 1)
+    lib.hp_tls_commit(peer.client.tls, 1, WHOLE)
     peer.expect(FIRST + b"order 1")
 
 
@@ -436,7 +446,7 @@ def test_a_key_update_in_two_halves(peer: MemoryPeer) -> None:
     assert peer.client.read() == b""
     arm(peer.client)
     peer.receive(bytes(place(peer.client, 1)))
-    lib.hp_tls_commit(peer.client.tls, 1)
+    lib.hp_tls_commit(peer.client.tls, 1, WHOLE)
     peer.client.seal(b" meanwhile")
     assert peer.watch.updates == 0
     peer.client.feed(peer.keys.seal(HANDSHAKE, KEY_UPDATE_REQUEST[2:]))

@@ -138,7 +138,7 @@ static void require_no_alternatives(const hp_seal *seal)
 
 static void commit(hp_tls *tls)
 {
-    hp_tls_commit(tls, 7);
+    hp_tls_commit(tls, 7, SIZE_MAX);
 }
 
 static void seal_text(hp_tls *tls)
@@ -149,18 +149,18 @@ static void seal_text(hp_tls *tls)
 static void seal_nothing(hp_tls *tls)
 {
     require(hp_tls_seal_ahead(tls, 3, text, 0) == 1);
-    hp_tls_commit(tls, 3);
+    hp_tls_commit(tls, 3, SIZE_MAX);
 }
 
 static void commit_twice(hp_tls *tls)
 {
-    hp_tls_commit(tls, 7);
-    hp_tls_commit(tls, 7);
+    hp_tls_commit(tls, 7, SIZE_MAX);
+    hp_tls_commit(tls, 7, SIZE_MAX);
 }
 
 static void commit_outside(hp_tls *tls)
 {
-    hp_tls_commit(tls, HP_SLOTS_MAX);
+    hp_tls_commit(tls, HP_SLOTS_MAX, SIZE_MAX);
 }
 
 /* Whatever takes or gives up the number leaves nothing of any alternative; what ends the write side
@@ -229,7 +229,7 @@ static void check_worn_key(void)
     hp_seal *mirror = new_mirror(tls);
     fill_slots(tls);
     require(hp_tls_sealed(tls, 1, &record) > 0);
-    hp_tls_commit(tls, 1);
+    hp_tls_commit(tls, 1, SIZE_MAX);
     mirror->number++;
     require(hp_tls_seal_ahead(tls, 2, text, 600) == 1);
     require(hp_tls_sealed(tls, 2, &record) == 0); /* the KeyUpdate has to leave first */
@@ -237,7 +237,7 @@ static void check_worn_key(void)
     require(hp_tls_sealed(tls, 2, &record) == 600 + HP_SEAL_OVERHEAD);
     require(hp_seal_ahead(mirror, 0, text, 600) == 1);
     require(!memcmp(record, mirror->record[0], 600 + HP_SEAL_OVERHEAD));
-    hp_tls_commit(tls, 2);
+    hp_tls_commit(tls, 2, SIZE_MAX);
     hp_seal_commit(mirror);
     require_no_alternatives(&tls->seal);
 
