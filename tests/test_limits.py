@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.core import Engine, EngineOptions, Limits, Rule, Settlement
 from engine.errors import NativeError
-from engine.records import Body, Command, Fired, Intent, Terms
+from engine.records import REFUSALS, Body, Command, Fired, Intent, Terms
 from engine.venues.binance import order_template
 
 from . import peers
@@ -280,6 +282,13 @@ def test_terms_that_make_no_sense() -> None:
         engine.set_terms(order + 1, BUY)
 
 
+def test_the_documentation_has_every_code() -> None:
+    page = Path(__file__).parents[1] / "docs" / "risk.md"
+    rows = [line.split("|")[1] for line in page.read_text().splitlines() if line.startswith("| `")]
+    codes = [code for row in rows for code in re.findall("`(.+?)`", row)]
+    assert sorted(codes) == sorted(REFUSALS.values())
+
+
 # ---- the feed ------------------------------------------------------------------------------------
 
 
@@ -456,6 +465,7 @@ def test_in_dry_run_an_exit_stays_here(server: Server) -> None:
         {"terms": replace(BUY, market=1)},
         {"terms": replace(BUY, quantity_e8=0)},
         {"message": b""},
+        {"message": b"x" * 8192},
     ],
 )
 def test_a_request_that_makes_no_sense_is_no_order(server: Server, words: dict[str, Any]) -> None:
