@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define TEXT_BYTES_MAX (HP_FRAME_BYTES_MAX - HP_WS_HEADER_MAX)
+
 /* ---- set-up ---------------------------------------------------------------------------------- */
 
 int hp_engine_set_limits(hp_engine *e, const hp_limits *limits)
@@ -160,7 +162,7 @@ static int is_string(const char *chars, size_t least)
 static int request_order(hp_engine *e, const hp_inbox_item *item)
 {
     hp_order_request request;
-    if (item->len <= sizeof request)
+    if (item->len <= sizeof request || item->len - sizeof request > TEXT_BYTES_MAX)
         return -EINVAL;
     memcpy(&request, item->bytes, sizeof request);
     if (!is_string(request.client_id, 1) || !is_string(request.parent, 0) ||

@@ -18,9 +18,10 @@ from typing import Any
 from peers import Rig, deposit, rig, serving
 
 from engine._native import ffi, lib
-from engine.core import Engine
+from engine.core import Engine, Limits
 from engine.feed.native import FeedAddress
-from engine.records import FeedNote, Fired
+from engine.latch import Latch
+from engine.records import FeedNote, Fired, Terms
 from engine.sim import authority
 
 ORDERS = 20
@@ -81,6 +82,37 @@ def arm(wire: Rig) -> None:
     while not wire.engine.armed(0):
         assert time.monotonic() < deadline, "it does not arm"
         wire.engine.poll()
+
+
+def limit(wire: Rig, folder: Path) -> None:
+    """Every limit holds, and lets all of it pass."""
+    engine, much = wire.engine, 1 << 60
+    engine.set_limits(
+        Limits(
+            exchange_cooldown_ns=1,
+            max_order_notional_e8=much,
+            max_total_notional_e8=much,
+            max_position_notional_e8=much,
+            max_orders_per_second=1000,
+            max_orders_per_minute=1000,
+            max_orders_per_hour=1000,
+            max_orders_per_day=1000,
+            max_signal_age_ns=much,
+            max_feed_silence_ns=much,
+            max_price_age_ns=much,
+            price_band_bp=100,
+            max_clock_offset_ms=1000,
+            max_unresolved=1000,
+            venue_headroom_percent=10,
+        )
+    )
+    engine.use_latch(Latch(folder / "harpoon.latch"))
+    engine.set_terms(0, Terms(1_000_000, 0, engine.add_market(), True))
+    engine.set_clock_offset(1)
+    engine.command_price(0, 6_000_000_000_000, 6_000_100_000_000, time.monotonic_ns())
+    engine.command_venue_limit(0, 10_000, 100_000, 0)
+    for _ in range(2):
+        engine.poll()
 
 
 def check_order(wire: Rig, armed: bool) -> None:
@@ -147,6 +179,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = authority.issue(Path(folder))
         with serving(files) as server, rig(server) as wire:
+            limit(wire, Path(folder))
+            assert wire.deposit(4 * ORDERS).refusal is None  # what was armed meanwhile is used up
+            wire.peer.frame()
             for nonce in range(ORDERS):
                 counts["unarmed"].append(counter.rawtx(wire.engine, deposit("kraken", 2 * nonce)))
                 check_order(wire, armed=False)

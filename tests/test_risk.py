@@ -50,10 +50,11 @@ class Story:
     now: int = T0
 
     def __post_init__(self) -> None:
+        self.unit = self.dice.choice([E8, E8, 3])  # of a quantity; small ones are rounded
         limits = self.limits()
         self.model = Gate(
             limits,
-            max_orders=self.dice.choice([0, 3, 50, 1000]),
+            max_orders=self.dice.choice([3, 50, 1000, 1000]),
             cooldown_ns=self.dice.choice([0, 1, S, 90 * S]),
             markets=[Market(), Market()],
         )
@@ -64,18 +65,19 @@ class Story:
         ]
 
     def limits(self) -> Limits:
-        dice = self.dice
+        dice, unit = self.dice, self.unit
+        share = dice.choice([0.15, 0.4, 0.8])
 
         def one(*values: int) -> int | None:
-            return dice.choice([*values, None, None])
+            return dice.choice(values) if dice.random() < share else None
 
         return Limits(
             exchange_cooldown_ns=dice.choice([0, S, 100 * S]),
-            max_order_notional_e8=one(0, 150 * E8, 300 * E8),
-            max_total_notional_e8=one(0, 500 * E8, 5000 * E8),
-            max_position_notional_e8=one(0, 200 * E8, 900 * E8),
+            max_order_notional_e8=one(100 * unit, 200 * unit, 300 * unit),
+            max_total_notional_e8=one(500 * unit, 5000 * unit),
+            max_position_notional_e8=one(0, 200 * unit, 900 * unit),
             max_orders_per_second=one(0, 1, 2, 5),
-            max_orders_per_minute=one(0, 1, 3, 20),
+            max_orders_per_minute=one(1, 3, 20),
             max_orders_per_hour=one(1, 5, 40),
             max_orders_per_day=one(2, 10, 100),
             max_signal_age_ns=one(0, 10**6, S),
@@ -98,8 +100,9 @@ class Story:
 
     def order(self) -> None:
         dice, market = self.dice, self.dice.randrange(2)
-        price = dice.choice([0, dice.randrange(95 * E8, 105 * E8)])
-        terms = Terms(dice.randrange(1, 3 * E8), price, market, dice.random() < 0.5)
+        price = dice.choice([0, dice.randrange(95 * E8, 105 * E8), 100 * E8])
+        quantity = dice.choice([dice.randrange(1, 3 * self.unit), self.unit])
+        terms = Terms(quantity, price, market, dice.random() < 0.5)
         candidate = Candidate(
             now_ns=self.now,
             rx_ns=self.now - dice.choice([0, 0, 10**6, 10**6 + 1, S, S + 1]),
@@ -147,14 +150,14 @@ class Story:
         self.tell("s", *astuple(ended), answer=0 if taken else -34)
 
     def expose(self) -> None:
-        order = Settlement(self.dice.randrange(2), self.dice.random() < 0.5, E8)
+        order = Settlement(self.dice.randrange(2), self.dice.random() < 0.5, self.unit)
         self.open.append(order)
         self.answer("e", *astuple(order), taken=self.model.expose(order))
 
     def past(self) -> None:
         t_ns = self.now - self.dice.choice([-5, 0, S, 50 * S, 3000 * S, 86400 * S])
         rule = self.dice.choice([None, 0, 1])
-        notional, exchange = self.dice.randrange(100 * E8), self.dice.randrange(3)
+        notional, exchange = self.dice.randrange(100 * self.unit), self.dice.randrange(3)
         taken = self.model.past(t_ns, self.now, notional, rule, exchange)
         numbers = (t_ns, self.now, notional, -1 if rule is None else rule, exchange)
         self.answer("h", *numbers, taken=taken)
@@ -181,7 +184,7 @@ class Story:
 
     def position(self) -> None:
         market = self.dice.randrange(2)
-        position = self.dice.randrange(-4 * E8, 4 * E8)
+        position = self.dice.randrange(-4 * self.unit, 4 * self.unit)
         self.model.markets[market].position = position
         self.tell("q", market, position, answer=0)
 
@@ -194,12 +197,13 @@ class Story:
     def live(self, steps: int) -> None:
         seldom = (self.clock, self.venue, self.venue_clock, self.pause, self.position, self.tidy)
         before_the_run = (self.past, self.expose)
-        for _ in range(self.dice.randrange(8)):
+        for _ in range(self.dice.choice([0, 3, 30])):
             self.dice.choice(before_the_run)()
         often = (self.order,) * 8 + (self.price,) * 2 + (self.settle,) * 3
+        share = self.dice.choice([0.01, 0.05, 0.3])
         for _ in range(steps):
             self.pass_time()
-            self.dice.choice(often if self.dice.random() < 0.95 else seldom)()
+            self.dice.choice(seldom if self.dice.random() < share else often)()
 
 
 @given(seed=st.integers(0, 2**32))

@@ -66,6 +66,19 @@ static void check_long_history(void)
     hp_risk_free(risk);
 }
 
+/* An order of exactly a day ago is yesterday's. */
+static void check_day(void)
+{
+    hp_limits limits = none;
+    hp_terms one = {.quantity_e8 = E8, .price_e8 = E8};
+    limits.max_total_notional_e8 = E8;
+    hp_risk *risk = gate(&limits);
+    require(order(risk, &one, T0) == HP_ALLOWED);
+    require(order(risk, &one, T0 + 86400 * S - 1) == HP_REFUSED_TOTAL_NOTIONAL);
+    require(order(risk, &one, T0 + 86400 * S) == HP_ALLOWED);
+    hp_risk_free(risk);
+}
+
 /* The greatest window is exact to the order. */
 static void check_wide_window(void)
 {
@@ -261,6 +274,7 @@ int main(int argc, char **argv)
     check_settings();
     check_watched_word();
     check_overflow();
+    check_day();
     check_wide_window();
     check_long_history();
     return 0;
