@@ -181,6 +181,8 @@ def test_what_is_refused(client: Client) -> None:
     now = {"timestamp": client.now_ns // 10**6}
     assert error(client, "GET", "klines") == (404, -1020)
     assert error(client, "PUT", "order") == (404, -1020)
+    for path in ("ping", "/ping", "/api/v1/ping", "/api/v3/ping/"):
+        assert client.rest("GET", path).status == 404
     assert error(client, "GET", "account") == (400, -1102)
     assert error(client, "GET", "account", key="", **now) == (401, -2014)
     assert error(client, "GET", "account", key="Z" * 64, **now) == (401, -2015)

@@ -26,7 +26,7 @@ from engine.sim.call import Call, Connection, Deliver, Method, Params
 from engine.sim.ledger import Entry, Origin
 from engine.sim.market import MarketTrade, RandomWalk, Replay
 from engine.sim.matching import MatchingEngine
-from engine.sim.methods import METHODS, read_method, read_params, read_show_limits
+from engine.sim.methods import read_method, read_params, read_show_limits
 from engine.sim.orders import ZERO
 from engine.sim.rates import CONNECTION_WEIGHT, Limiter, Limits
 from engine.sim.request import (
@@ -184,16 +184,12 @@ class Venue:
     ) -> RestReply:
         weight = 1
         try:
-            name = rest.ROUTES.get((http_method, path.removeprefix(rest.PREFIX)))
-            if name is None:
-                raise ApiError(-1020, "This operation is not supported.", 404)
-            method = METHODS[name]
-            given = dict(form.params)
+            method = rest.find_method(http_method, path)
+            params = dict(form.params)
             if method.signed:
-                keys = [text for key, text in headers.items() if key.lower() == "x-mbx-apikey"]
-                given["apiKey"] = keys[0] if keys else ""
-                self._key(given["apiKey"])
-            params = read_params(given, method, logged_on=False)
+                params["apiKey"] = rest.read_api_key(headers)
+                self._key(params["apiKey"])
+            params = read_params(params, method, logged_on=False)
             weight = method.weigh(params)
         finally:
             self._limiter.use(weight)
