@@ -10,6 +10,7 @@ import sys
 
 from engine.processes import at_stdin_eof
 from engine.sim.exchange import ExchangeSim
+from engine.sim.rates import UNLIMITED
 
 
 async def _discard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,6 +25,7 @@ async def _serve(spin: bool) -> None:
     loop = asyncio.get_running_loop()
     at_stdin_eof(lambda: loop.call_soon_threadsafe(told.set))
     async with ExchangeSim() as sim, await asyncio.start_server(_discard, "127.0.0.1", 0) as sink:
+        sim.venue.limits = UNLIMITED
         ready = {
             "ws_url": sim.url,
             "ca_file": str(sim.ca_file),

@@ -28,7 +28,7 @@ from engine.processes import at_stdin_eof
 from engine.sim.binance import Venue
 from engine.sim.call import Connection
 from engine.sim.ledger import Entry, LedgerEntry
-from engine.sim.rates import Limits
+from engine.sim.rates import UNLIMITED
 from harpoon_bench.children import as_child, say
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; also the type of the control message
@@ -37,7 +37,6 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 TEXT, CLOSE, PING, PONG, FIN = 1, 8, 9, 10, 0x80
 READ_BYTES = 1 << 16
 LOOK_EVERY_S = 0.0002
-UNLIMITED = Limits(request_weight=10**12, orders_10_s=10**12, orders_day=10**12)
 
 
 class Session:

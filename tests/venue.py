@@ -13,12 +13,11 @@ from urllib.parse import urlencode
 from engine.sim.binance import Venue
 from engine.sim.ledger import Entry
 from engine.sim.methods import METHODS
-from engine.sim.rates import Limits
+from engine.sim.rates import UNLIMITED, Limits
 from engine.sim.rest import RestReply
 
 API_KEY, API_SECRET = "K" * 64, "S" * 64
 EPOCH_NS = 1_700_000_000 * 10**9  # a multiple of 10 s, not of a minute
-PLENTY = Limits(request_weight=10**9, orders_10_s=10**9, orders_day=10**9)
 BTC: dict[str, Any] = {"symbol": "BTCUSDT"}
 LIMIT = BTC | {"type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01"}
 MARKET = BTC | {"type": "MARKET", "quantity": "0.01"}
@@ -30,7 +29,7 @@ class Client:
     `events` are those since the last `take_events`, `ledger` all that was recorded, `market` the
     streams' payloads."""
 
-    def __init__(self, subscribe: bool = True, limits: Limits = PLENTY, **options: Any) -> None:
+    def __init__(self, subscribe: bool = True, limits: Limits = UNLIMITED, **options: Any) -> None:
         self.ledger: list[Entry] = []
         self.events: list[dict[str, Any]] = []
         self.market: list[tuple[str, dict[str, Any]]] = []

@@ -23,10 +23,10 @@ from typing import Any
 from engine.sim import account, events, rest, sessions
 from engine.sim.account import Account
 from engine.sim.call import Call, Connection, Deliver, Method, Params
-from engine.sim.ledger import Entry, LedgerEntry, Origin
+from engine.sim.ledger import Entry, Origin
 from engine.sim.market import MarketTrade, RandomWalk, Replay
 from engine.sim.matching import MatchingEngine
-from engine.sim.methods import METHODS, read_method, read_params, read_show_limits
+from engine.sim.methods import read_method, read_params, read_show_limits
 from engine.sim.orders import ZERO
 from engine.sim.rates import CONNECTION_WEIGHT, Limiter, Limits
 from engine.sim.request import (
@@ -44,8 +44,6 @@ from engine.sim.request import (
 from engine.sim.rest import Form, RestReply
 from engine.sim.symbols import SYMBOLS, Symbol
 
-__all__ = ["SYMBOLS", "LedgerEntry", "Symbol", "Venue"]  # what servers need
-
 NS_PER_MS = 1_000_000
 OnMarket = Callable[[str, dict[str, Any]], None]  # takes a stream's name and its payload
 
@@ -56,9 +54,13 @@ def _nobody(*_: object) -> None:
 
 @dataclass
 class Venue:
-    """The exchange's state. `record` is told of every accepted request before its reply exists, and
-    of every fill; a key that is taken out of `keys` is revoked. The market stands still without a
-    `seed` of its random walk or `trades`. `balances` are the account's, by asset."""
+    """The exchange's state.
+
+    `record` is told of every accepted request before its reply exists, and of every fill. The
+    market stands still without a `seed` of its random walk or `trades`; `on_market` hears of it.
+    `balances` are the account's, by asset. `keys` (one that is taken out is revoked),
+    `clock_skew_ms`, `limits` and `on_market` may be changed at any time.
+    """
 
     keys: dict[str, AccountKey] = field(repr=False)  # by API key
     record: Callable[[Entry], None]
@@ -84,7 +86,7 @@ class Venue:
             self._publish,
             self._print_trade,
         )
-        self._limiter = Limiter(self.limits)
+        self._limiter = Limiter()
         self._connections: dict[Connection, None] = {}  # in the order that they came
         self._tickers: dict[str, object] = {}  # as they were shown last, by symbol
         self._market: RandomWalk | Replay | None = None
@@ -182,16 +184,12 @@ class Venue:
     ) -> RestReply:
         weight = 1
         try:
-            name = rest.ROUTES.get((http_method, path.removeprefix(rest.PREFIX)))
-            if name is None:
-                raise ApiError(-1020, "This operation is not supported.", 404)
-            method = METHODS[name]
-            given = dict(form.params)
+            method = rest.find_method(http_method, path)
+            params = dict(form.params)
             if method.signed:
-                keys = [text for key, text in headers.items() if key.lower() == "x-mbx-apikey"]
-                given["apiKey"] = keys[0] if keys else ""
-                self._key(given["apiKey"])
-            params = read_params(given, method, logged_on=False)
+                params["apiKey"] = rest.read_api_key(headers)
+                self._key(params["apiKey"])
+            params = read_params(params, method, logged_on=False)
             weight = method.weigh(params)
         finally:
             self._limiter.use(weight)
@@ -236,14 +234,14 @@ class Venue:
     def _begin(self, real_ns: int) -> None:
         now_ms = self.clock_ns(real_ns) // NS_PER_MS
         self._engine.now_ms = now_ms
-        self._limiter.advance(now_ms)
+        self._limiter.advance(now_ms, self.limits)
         # Fills lower the count "after a short delay" (faqs/order_count_decrement.md): only now.
         self._limiter.forgive_orders(self._engine.take_credit())
 
     def _finish(self) -> None:
         self._engine.finish()
         if self.on_market is not _nobody:
-            for name in self._engine.books:
+            for name in self._engine.take_moved():
                 self._show_ticker(name)
 
     def _call(

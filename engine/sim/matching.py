@@ -67,6 +67,7 @@ class MatchingEngine:
         self.lists: dict[int, OrderList] = {}
         self.now_ms = 0
         self._credit = 0
+        self._moved = set(symbols)
         self._record, self._publish, self._print_trade = record, publish, print_trade
         self._by_client_id: dict[str, Order] = {}  # the latest
         self._holds: dict[int, Hold] = {}  # by order id
@@ -83,6 +84,11 @@ class MatchingEngine:
         """What first fills have taken off the count of unfilled orders since the last call."""
         credit, self._credit = self._credit, 0
         return credit
+
+    def take_moved(self) -> set[str]:
+        """The symbols whose book may have changed since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
 
     def order_by_client_id(self, client_id: str) -> Order | None:
         """The latest that had this id, even when cancelling it has given it another."""
@@ -197,10 +203,10 @@ class MatchingEngine:
             traded += part
         return traded
 
-    @staticmethod
-    def _requote(book: Book, bid: Decimal, last_price: Decimal) -> None:
+    def _requote(self, book: Book, bid: Decimal, last_price: Decimal) -> None:
         book.bid = max(bid, book.symbol.tick_size)
         book.last_price = last_price
+        self._moved.add(book.symbol.name)
 
     # ---- what follows ----------------------------------------------------------------------------
 
@@ -463,6 +469,7 @@ class MatchingEngine:
     def _report(
         self, order: Order, execution: str, fill: Fill | None = None, reject_reason: str = "NONE"
     ) -> None:
+        self._moved.add(order.symbol.name)
         self._publish(
             events.execution_report(
                 order, execution, next(self._execution_ids), self.now_ms, fill, reject_reason

@@ -23,6 +23,9 @@ class Limits:
     patience: int = 10
 
 
+UNLIMITED = Limits(request_weight=10**12, orders_10_s=10**12, orders_day=10**12)
+
+
 @dataclass
 class Window:
     """One limit and how much of it is used; windows start at multiples of their length ("How to
@@ -65,22 +68,24 @@ CONNECTIONS = Window("CONNECTIONS", "MINUTE", 5, 300, 300_000)  # "Connection li
 class Limiter:
     """Counts, and refuses what is too much."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.weight = Window("REQUEST_WEIGHT", "MINUTE", 1, limits.request_weight, 60_000)
+    def __init__(self) -> None:
+        self.weight = Window("REQUEST_WEIGHT", "MINUTE", 1, 0, 60_000)
         self.orders = (
-            Window("ORDERS", "SECOND", 10, limits.orders_10_s, 10_000),
-            Window("ORDERS", "DAY", 1, limits.orders_day, 86_400_000),
+            Window("ORDERS", "SECOND", 10, 0, 10_000),
+            Window("ORDERS", "DAY", 1, 0, 86_400_000),
         )
         self.banned_until_ms = 0
         self._now_ms = 0
-        self._patience = limits.patience
+        self._patience = 0
         self._refused = 0  # in a row
         self._bans = 0
 
-    def advance(self, now_ms: int) -> None:
-        """It is `now_ms` by the venue's clock."""
-        self._now_ms = now_ms
-        for window in (self.weight, *self.orders):
+    def advance(self, now_ms: int, limits: Limits) -> None:
+        """It is `now_ms` by the venue's clock, and so much is allowed."""
+        self._now_ms, self._patience = now_ms, limits.patience
+        allowed = (limits.request_weight, limits.orders_10_s, limits.orders_day)
+        for window, limit in zip((self.weight, *self.orders), allowed, strict=True):
+            window.limit = limit
             window.advance(now_ms)
 
     def use(self, weight: int) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from engine.sim.call import Method
+from engine.sim.methods import METHODS
 from engine.sim.rates import Limiter
 from engine.sim.request import ApiError
 
@@ -36,6 +39,7 @@ ROUTES = {
     ("DELETE", "orderList"): "orderList.cancel",
 }
 JSON_TYPE = "application/json;charset=UTF-8"
+API_KEY_HEADER = "x-mbx-apikey"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,20 @@ class Form:
 
     params: dict[str, str]
     signed_text: str
+
+
+def find_method(http_method: str, path: str) -> Method:
+    """The method that a path means; 404 when there is none."""
+    name = ROUTES.get((http_method, path.removeprefix(PREFIX)))
+    if name is None or not path.startswith(PREFIX):
+        raise ApiError(-1020, "This operation is not supported.", 404)
+    return METHODS[name]
+
+
+def read_api_key(headers: Mapping[str, str]) -> str:
+    """The key that the request names ("Request Security"), empty without one."""
+    found = (text for name, text in headers.items() if name.lower() == API_KEY_HEADER)
+    return next(found, "")
 
 
 def read_form(query: str, body: bytes) -> Form:
