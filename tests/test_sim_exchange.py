@@ -716,8 +716,9 @@ def test_files_and_ports_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         asyncio.run(start(ca_out=tmp_path / "nowhere" / "ca.pem"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"127.0.0.1:{port} .*--ws-port"):
-            asyncio.run(start(ws_port=port))
+        for name in ("ws", "stream", "rest"):
+            with pytest.raises(ConfigError, match=f"127.0.0.1:{port} .*--{name}-port"):
+                asyncio.run(start(**{f"{name}_port": port}))
 
 
 def test_no_secret_is_in_a_repr() -> None:

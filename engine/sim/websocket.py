@@ -103,8 +103,8 @@ class Habits:
     max_connections: int = MAX_CONNECTIONS
 
 
-class Server:
-    """The clients of one port."""
+class Clients:
+    """Those of one port."""
 
     def __init__(self, habits: Habits, draw: Draw) -> None:
         self.habits = habits
@@ -112,15 +112,8 @@ class Server:
         self.peers: set[Peer] = set()
         self._attempts = (0, 0)  # the current window's number, and how many there were in it
 
-    async def listen(
-        self, new_peer: Callable[[], Peer], port: int, flag: str, context: ssl.SSLContext
-    ) -> int:
-        self._server, port = await listen(new_peer, port, flag, context)
-        return port
-
-    async def stop(self) -> None:
+    async def close_all(self) -> None:
         """1001 to everybody, and CLOSE_TIMEOUT_S for their answers."""
-        self._server.close()
         for peer in list(self.peers):
             peer.close(CloseCode.GOING_AWAY)
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
@@ -145,10 +138,10 @@ class Peer(asyncio.Protocol):
     """A client's connection, from its TLS handshake to its end. A subclass says who is refused and
     what happens to a message."""
 
-    def __init__(self, server: Server) -> None:
-        self.draw = server.draw
+    def __init__(self, clients: Clients) -> None:
+        self.draw = clients.draw
         self.path = ""  # with its query
-        self._server = server
+        self._clients = clients
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_logger)
         self._is_upgraded = False
         self._is_listening = True
@@ -211,14 +204,17 @@ class Peer(asyncio.Protocol):
         self._in(CLOSE_TIMEOUT_S, "end", self.wire.cut)
 
     def close_in(self, seconds: float) -> None:
-        self._in(seconds, "life", self.close)
+        """Or earlier, if that was said before."""
+        life = self._timers.get("life")
+        if life is None or life.when() > asyncio.get_running_loop().time() + seconds:
+            self._in(seconds, "life", self.close)
 
     # ---- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.wire = Wire(transport)
-        self._server.peers.add(self)
+        self._clients.peers.add(self)
         self._in(UPGRADE_TIMEOUT_S, "upgrade", self.wire.cut)
 
     def data_received(self, data: bytes) -> None:
@@ -233,7 +229,7 @@ class Peer(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._server.peers.discard(self)
+        self._clients.peers.discard(self)
         for timer in self._timers.values():
             timer.cancel()
         if self._is_upgraded:
@@ -248,15 +244,15 @@ class Peer(asyncio.Protocol):
         self._flush()
         if self._protocol.state is State.OPEN:
             self._is_upgraded = True
-            self._in(self._server.habits.ping_interval_s, "ping", self._ping)
-            self.close_in(self._server.habits.lifetime_s)
+            self._in(self._clients.habits.ping_interval_s, "ping", self._ping)
+            self.close_in(self._clients.habits.lifetime_s)
             self.opened()
 
     def _response(self, request: Request) -> Response:
-        if not self._server.admits_one_more():
+        if not self._clients.admits_one_more():
             # The documents name the limit, not the answer: errors.md, -1034, and rest-api.md, "IP
             # Limits", fit best.
-            limit = self._server.habits.max_connections
+            limit = self._clients.habits.max_connections
             response = self._protocol.reject(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"Too many connection attempts from IP; current limit is {limit} per '5 MINUTE'.\n",
@@ -317,7 +313,7 @@ class Peer(asyncio.Protocol):
             self._unanswered.append(payload)
             self._protocol.send_ping(payload)
             self._flush()
-            self._in(self._server.habits.ping_interval_s, "ping", self._ping)
+            self._in(self._clients.habits.ping_interval_s, "ping", self._ping)
 
     def _on_pong(self, payload: bytes) -> None:
         """Only the copy of a ping counts ("Unsolicited pong frames ... will not prevent
@@ -336,13 +332,12 @@ class Peer(asyncio.Protocol):
 
 async def listen(
     factory: Callable[[], asyncio.Protocol], port: int, flag: str, context: ssl.SSLContext
-) -> tuple[asyncio.Server, int]:
-    """A TLS server on HOST and its port; ConfigError, which names `flag`, when it cannot be."""
+) -> asyncio.Server:
+    """A TLS server on HOST; ConfigError, which names `flag`, when it cannot be."""
     try:
-        server = await asyncio.get_running_loop().create_server(factory, HOST, port, ssl=context)
+        return await asyncio.get_running_loop().create_server(factory, HOST, port, ssl=context)
     except OSError as error:
         raise ConfigError(
             f"the exchange simulator cannot listen on {HOST}:{port} ({error.strerror}): "
             f"choose another {flag}, or 0 to have one picked."
         ) from error
-    return server, server.sockets[0].getsockname()[1]
