@@ -73,36 +73,47 @@ PENDING_ABOVE, PENDING_BELOW = (
 
 def read_oco(params: Mapping[str, str], symbol: Symbol) -> OrderList:
     """Heading "Place new Order list - OCO (TRADE)"."""
-    pair = (read_order(params, symbol, ABOVE), read_order(params, symbol, BELOW))
-    _check_pair(*pair)
-    return OrderList(symbol, read_client_id(params, "listClientOrderId"), None, pair)
+    return OrderList(
+        symbol,
+        read_client_id(params, "listClientOrderId"),
+        None,
+        _read_pair(params, symbol, ABOVE, BELOW),
+    )
 
 
 def read_otoco(params: Mapping[str, str], symbol: Symbol) -> OrderList:
     """Heading "Place new Order list - OTOCO (TRADE)"."""
-    working = read_order(params, symbol, WORKING)
-    if working.type not in ("LIMIT", "LIMIT_MAKER"):
+    if params["workingType"] not in ("LIMIT", "LIMIT_MAKER"):
         raise ApiError(-1014, "Unsupported order combination.")
-    pair = (read_order(params, symbol, PENDING_ABOVE), read_order(params, symbol, PENDING_BELOW))
-    _check_pair(*pair)
-    return OrderList(symbol, read_client_id(params, "listClientOrderId"), working, pair)
+    return OrderList(
+        symbol,
+        read_client_id(params, "listClientOrderId"),
+        read_order(params, symbol, WORKING),
+        _read_pair(params, symbol, PENDING_ABOVE, PENDING_BELOW),
+    )
 
 
-def _check_pair(above: Order, below: Order) -> None:
-    """The types: one stop loss, and opposite it something that takes a profit."""
-    buying = above.is_buy
+def _read_pair(
+    params: Mapping[str, str], symbol: Symbol, above: Mapping[str, str], below: Mapping[str, str]
+) -> tuple[Order, Order]:
+    _check_types(params[above["side"]] == "BUY", params[above["type"]], params[below["type"]])
+    return read_order(params, symbol, above), read_order(params, symbol, below)
+
+
+def _check_types(buying: bool, above: str, below: str) -> None:
+    """One stop loss, and opposite it something that takes a profit."""
     for leg, is_above in ((above, True), (below, False)):
-        if leg.type in STOP_TYPES and is_above is not buying:
-            raise ApiError(*(_STOP_MUST_BE_ABOVE if buying else _STOP_MUST_BE_BELOW))
-        if leg.type in PROFIT_TYPES and is_above is buying:
-            raise ApiError(*(_PROFIT_MUST_BE_BELOW if buying else _PROFIT_MUST_BE_ABOVE))
-        if leg.type not in (*STOP_TYPES, *PROFIT_TYPES, "LIMIT_MAKER"):
+        if leg not in (*STOP_TYPES, *PROFIT_TYPES, "LIMIT_MAKER"):
             raise ApiError(-1158, "Order type not supported in OCO.")
-    if above.type == below.type == "LIMIT_MAKER":
+        if leg in STOP_TYPES and is_above is not buying:
+            raise ApiError(*(_STOP_MUST_BE_ABOVE if buying else _STOP_MUST_BE_BELOW))
+        if leg in PROFIT_TYPES and is_above is buying:
+            raise ApiError(*(_PROFIT_MUST_BE_BELOW if buying else _PROFIT_MUST_BE_ABOVE))
+    if above == below == "LIMIT_MAKER":
         raise ApiError(-1168, "At least one OCO order must be contingent.")
-    if buying and above.type == "LIMIT_MAKER":
+    if buying and above == "LIMIT_MAKER":
         raise ApiError(-1165, "A limit order in a buy OCO must be below.")
-    if not buying and below.type == "LIMIT_MAKER":
+    if not buying and below == "LIMIT_MAKER":
         raise ApiError(-1166, "A limit order in a sell OCO must be above.")
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, Decimal, InvalidOperation
+from decimal import ROUND_DOWN, Decimal
 
 from engine.errors import ConfigError
 from engine.sim.book import PROPORTIONS
 from engine.sim.matching import MatchingEngine
 
 STEP_SIGMA = 0.0002  # of the price, at each step of the walk
+AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,8})?")  # of a CSV file
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ def _read_row(row: Sequence[str]) -> MarketTrade | None:
     cells = [cell.strip() for cell in row]
     if len(cells) == 4:
         cells.append("")
-    try:
-        time_ms, symbol, price, quantity, side = cells
-        trade = MarketTrade(int(time_ms), symbol, Decimal(price), Decimal(quantity), side or None)
-    except (ValueError, InvalidOperation):
+    if len(cells) != 5 or not cells[0].isdecimal():
         return None
-    amounts_fit = 0 < trade.price < Decimal("Infinity") and 0 < trade.quantity < Decimal("Infinity")
-    return trade if amounts_fit and trade.side in (None, "BUY", "SELL") else None
+    time_ms, symbol, price, quantity, side = cells
+    if side not in ("", "BUY", "SELL"):
+        return None
+    if not all(AMOUNT.fullmatch(cell) and Decimal(cell) for cell in (price, quantity)):
+        return None
+    return MarketTrade(int(time_ms), symbol, Decimal(price), Decimal(quantity), side or None)

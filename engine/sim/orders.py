@@ -115,7 +115,7 @@ class Order:
     @property
     def locks(self) -> Decimal:
         """What it keeps of the asset that it would pay with."""
-        if not self.is_open or self.status == "PENDING_NEW":
+        if not self.is_open:
             return ZERO
         if not self.is_buy:
             return self.remaining
