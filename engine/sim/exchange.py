@@ -51,6 +51,7 @@ from engine.sim.faults import (
 )
 from engine.sim.ledger import Entry, FillEntry, LedgerEntry
 from engine.sim.market import MarketTrade
+from engine.sim.rates import CONNECTIONS, Limits
 from engine.sim.request import AccountKey
 from engine.sim.rest import JSON_TYPE, RestReply
 from engine.sim.rest_server import HttpRequest, RestServer
@@ -59,7 +60,6 @@ from engine.sim.symbols import SYMBOLS, Symbol
 from engine.sim.websocket import (
     HOST,
     LIFETIME_S,
-    MAX_CONNECTIONS,
     PING_INTERVAL_S,
     Clients,
     Habits,
@@ -107,12 +107,14 @@ class ExchangeSim:
         ed25519_key: tuple[str, bytes] | None = None,
         ping_interval_s: float = PING_INTERVAL_S,
         lifetime_s: float = LIFETIME_S,
-        max_connections: int = MAX_CONNECTIONS,
+        max_connections: int = CONNECTIONS.limit,
         clock_skew_ms: int = 0,
         last_price: Decimal | None = None,
         symbols: Mapping[str, Symbol] = SYMBOLS,
         seed: int | None = None,
         trades: Sequence[MarketTrade] | None = None,
+        balances: Mapping[str, Decimal] | None = None,
+        limits: Limits | None = None,
         fault_specs: Sequence[str] = (),
     ) -> None:
         self.api_key, self.api_secret = hmac_key or (secrets.token_hex(32), secrets.token_hex(32))
@@ -133,6 +135,8 @@ class ExchangeSim:
             symbols=symbols,
             seed=seed,
             trades=trades,
+            balances=balances,
+            limits=limits or Limits(),
             on_market=self._streams.publish,
         )
         if last_price is not None:
@@ -324,13 +328,15 @@ class ApiPeer(Peer):
         fault = self.draw(ORDER_FAULTS if is_placing else REQUEST_FAULTS)
         if fault is None:
             self._reply(self._execute(message))
+            if self._sim.venue.is_banned:
+                self.close(CloseCode.POLICY_VIOLATION)  # "you will be disconnected" ("IP limits")
         elif fault.name == "drop-before":
             self.cut()
         elif fault.name == "stop-reading":
             self.stop_reading()
         elif fault.name in REFUSALS:
             self._reply(self._error(fault, _id_of(message)))
-            if fault.name == "418":  # "you will be disconnected" ("IP limits")
+            if fault.name == "418":
                 self.close(CloseCode.POLICY_VIOLATION)
         else:
             self._execute_and_fail(message, fault)

@@ -12,7 +12,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -22,6 +22,7 @@ from websockets.server import ServerProtocol
 
 from engine.errors import ConfigError
 from engine.sim.faults import MESSAGE_FAULTS, PING_FAULTS, Fault
+from engine.sim.rates import CONNECTIONS
 
 HOST = "127.0.0.1"
 # web-socket-api.md, "General API Information": a ping every 20 s, a minute to answer it, and 24
@@ -29,9 +30,6 @@ HOST = "127.0.0.1"
 PING_INTERVAL_S = 20.0
 PONG_TIMEOUT_S = 60.0
 LIFETIME_S = 24 * 3600.0
-# "Connection limits", and web-socket-streams.md, "WebSocket Limits"; every client is one IP here.
-MAX_CONNECTIONS = 300
-CONNECTIONS_WINDOW_S = 300
 CLOSE_TIMEOUT_S = 0.4  # for the client's own Close frame
 UPGRADE_TIMEOUT_S = 10.0
 MAX_UNREAD_BYTES = 1 << 20
@@ -100,7 +98,7 @@ class Habits:
 
     ping_interval_s: float = PING_INTERVAL_S
     lifetime_s: float = LIFETIME_S
-    max_connections: int = MAX_CONNECTIONS
+    max_connections: int = CONNECTIONS.limit
 
 
 class Clients:
@@ -110,7 +108,8 @@ class Clients:
         self.habits = habits
         self.draw = draw
         self.peers: set[Peer] = set()
-        self._attempts = (0, 0)  # the current window's number, and how many there were in it
+        # Of each port, as the venue's hosts are different ones; every client is one address here.
+        self._attempts = replace(CONNECTIONS, limit=habits.max_connections)
 
     async def close_all(self) -> None:
         """1001 to everybody, and CLOSE_TIMEOUT_S for their answers."""
@@ -126,12 +125,14 @@ class Clients:
         for peer in list(self.peers):
             peer.cut()
 
-    def admits_one_more(self) -> bool:
-        """Whether a new connection is within the limit, which counts this one."""
-        window = int(time.time() // CONNECTIONS_WINDOW_S)
-        count = self._attempts[1] + 1 if self._attempts[0] == window else 1
-        self._attempts = window, count
-        return count <= self.habits.max_connections
+    def wait_s(self) -> int:
+        """Count a new connection: 0, or how long it has to wait because there were too many."""
+        now_ms = time.time_ns() // 1_000_000
+        self._attempts.advance(now_ms)
+        self._attempts.count += 1
+        if self._attempts.count <= self._attempts.limit:
+            return 0
+        return 1 + (self._attempts.end_ms - now_ms) // 1000
 
 
 class Peer(asyncio.Protocol):
@@ -249,15 +250,12 @@ class Peer(asyncio.Protocol):
             self.opened()
 
     def _response(self, request: Request) -> Response:
-        if not self._clients.admits_one_more():
+        if wait_s := self._clients.wait_s():
             # The documents name the limit, not the answer: errors.md, -1034, and rest-api.md, "IP
             # Limits", fit best.
-            limit = self._clients.habits.max_connections
             response = self._protocol.reject(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"Too many connection attempts from IP; current limit is {limit} per '5 MINUTE'.\n",
+                HTTPStatus.TOO_MANY_REQUESTS, "Too many connection attempts from IP.\n"
             )
-            wait_s = CONNECTIONS_WINDOW_S - int(time.time()) % CONNECTIONS_WINDOW_S
             response.headers["Retry-After"] = str(wait_s)
             return response
         refusal = self.refuse()
