@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,30 @@ def test_the_process_takes_a_public_key_to_log_on_with(tmp_path: Path) -> None:
         asyncio.run(log_on(ready))
 
 
+def test_the_process_has_the_markets_prices_and_faults_it_was_told(tmp_path: Path) -> None:
+    trades, ledger = tmp_path / "trades.csv", tmp_path / "ledger.jsonl"
+    trades.write_text("1700000000000,ETHUSDT,2999.5,1\n1700000000001,ETHUSDT,3100.25,1\n")
+
+    async def listen(ready: dict[str, Any]) -> None:
+        context = trusting(Path(ready["ca_file"]))
+        async with connect(ready["stream_url"] + "/ws/ethusdt@bookTicker", ssl=context) as stream:
+            while (quote := json.loads(await stream.recv()))["b"] != "3100.25000000":
+                assert quote["s"] == "ETHUSDT"
+        async with connect(ready["ws_url"], ssl=context) as client:
+            reply = await ask(client, {"id": 1, "method": "exchangeInfo"})
+            assert reply["status"] == 503
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            await asyncio.to_thread(
+                urllib.request.urlopen, ready["rest_url"] + "/api/v3/time", context=context
+            )
+
+    flags = ("--symbols", "ETHUSDT", "--trades", str(trades), "--ledger", str(ledger))
+    with process(*flags, "--fault", "status-503", "--fault", "skew=100", "--seed", "3") as (_, got):
+        asyncio.run(listen(got))
+    faults = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert [(each["entry"], each["fault"]) for each in faults] == [("fault", "status-503")] * 2
+
+
 def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
     with process() as (child, _):
         assert child.stdin is not None
@@ -143,6 +169,12 @@ def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
         (["--price", "1e30"], "is not a price"),
         (["--ping-interval-s", "0"], "is not an interval"),
         (["--ping-interval-s", "nan"], "is not an interval"),
+        (["--symbols", "BTCUSDT,DOGEUSDT"], "'DOGEUSDT' is no market: choose from BTCUSDT,"),
+        (["--symbols", ""], "'' is no market"),
+        (["--trades", "/dev/null/csv"], "/dev/null/csv cannot be read (Not a directory)"),
+        (["--trades", "/dev/null"], "/dev/null has no trades"),
+        (["--fault", "split", "--fault", "drop=0.1"], "'drop=0.1' is not a fault: write NAME"),
+        (["--symbols", "ETHUSDT", "--price", "2"], "--price is BTCUSDT's"),
         (["--ledger", "/dev/null/ledger"], "the ledger cannot be written to /dev/null/ledger"),
     ],
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import socket
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +22,8 @@ from engine.errors import ConfigError
 from engine.sim import websocket
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FAULTS, ORDER_FAULTS, REQUEST_FAULTS, FaultEntry, FaultPlan
+from engine.sim.node import NODE_FAULTS
+from engine.sim.rates import CONNECTIONS, Limits
 from tests.test_sim_exchange import (
     MARKET,
     ask,
@@ -351,7 +355,8 @@ async def test_a_connection_has_a_limited_life() -> None:
 async def test_connections_are_limited_and_the_wait_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(websocket, "CONNECTIONS_WINDOW_S", 1 << 40)
+    day = replace(CONNECTIONS, window_ms=1 << 50)  # no new window begins meanwhile
+    monkeypatch.setattr(websocket, "CONNECTIONS", day)
     async with ExchangeSim(max_connections=2) as sim:
         for _ in range(2):
             async with client_of(sim):
@@ -361,6 +366,16 @@ async def test_connections_are_limited_and_the_wait_is_told(
         response = caught.value.response
         assert response.status_code == 429
         assert int(response.headers["Retry-After"]) > 0
+
+
+@in_a_loop
+async def test_who_does_not_stop_at_429_is_banned_and_disconnected() -> None:
+    limits = Limits(request_weight=4, patience=2)
+    async with exchange_and_client(limits=limits) as (_, client):
+        for _ in range(6):
+            await client.send(json.dumps(PING))
+        statuses = [json.loads(text)["status"] for text in await rest_of(client)]
+        assert statuses == [200, 200, 429, 418]
 
 
 @in_a_loop
@@ -398,3 +413,12 @@ async def test_the_ledger_file_has_the_faults(tmp_path: Path) -> None:
         assert kinds["fault"] == sim.faults.applied["error-1007"]
         assert 2 <= kinds["fault"] <= 18
         assert kinds["order"] == 20
+
+
+# ---- the documents -------------------------------------------------------------------------------
+
+
+def test_every_fault_is_in_the_documents() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "simulators.md").read_text()
+    names = re.findall("`([a-z0-9-]+)(?::[0-9a-z]+)?`|`(skew=MS)`", page)
+    assert {*FAULTS, *NODE_FAULTS} <= {name or other for name, other in names}

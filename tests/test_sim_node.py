@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pytest
 import zmq
-from bitcoin.core import CBlock
+from bitcoin.core import CBlock, CTransaction
 
 from engine.book import Book, load
 from engine.core import Engine, EngineOptions
@@ -131,6 +131,29 @@ def test_the_frames_are_bitcoinds(start: Callable[..., Node]) -> None:
             topic, _, sequence = subscriber.recv_multipart()
             assert (topic, sequence) == (b"rawtx", number.to_bytes(4, "little"))
         assert not subscriber.poll(100)
+    finally:
+        context.destroy(linger=0)
+
+
+def test_with_sequence_each_transaction_has_entered_the_mempool(
+    start: Callable[..., Node],
+) -> None:
+    node = start("--start-on-stdin", "--count", 50, "--rate", 20_000, "--sequence", *PLANTED)
+    ready = node.hears()
+    context = zmq.Context()
+    try:
+        subscriber = context.socket(zmq.SUB)
+        subscriber.subscribe(b"")
+        subscriber.connect(ready["endpoint"])
+        time.sleep(SETTLE_S)
+        node.go()
+        for number in range(50):
+            assert subscriber.poll(PATIENCE_S * 1000)
+            _, raw, _ = subscriber.recv_multipart()
+            txid = CTransaction.deserialize(raw).GetTxid()[::-1]
+            entered = txid + b"A" + number.to_bytes(8, "little")
+            frames = [b"sequence", entered, number.to_bytes(4, "little")]
+            assert subscriber.recv_multipart() == frames
     finally:
         context.destroy(linger=0)
 

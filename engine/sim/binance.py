@@ -118,6 +118,11 @@ class Venue:
         """It gets no events any more."""
         self._connections.pop(connection, None)
 
+    @property
+    def is_banned(self) -> bool:
+        """Whether the address is, of which all clients come ("IP limits")."""
+        return self._engine.now_ms < self._limiter.banned_until_ms
+
     # ---- the WebSocket API -----------------------------------------------------------------------
 
     def answer(self, message: str | bytes, received_ns: int, connection: Connection) -> str:

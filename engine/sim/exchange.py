@@ -39,11 +39,11 @@ from engine.errors import ConfigError
 from engine.sim import authority
 from engine.sim.binance import Venue
 from engine.sim.faults import (
-    ANSWERS,
     EVENT_FAULTS,
     ORDER_FAULTS,
     REFUSALS,
     REQUEST_FAULTS,
+    UNKNOWN_OUTCOMES,
     Fault,
     FaultEntry,
     FaultPlan,
@@ -51,19 +51,19 @@ from engine.sim.faults import (
 )
 from engine.sim.ledger import Entry, FillEntry, LedgerEntry
 from engine.sim.market import MarketTrade
+from engine.sim.rates import CONNECTIONS, Limits
 from engine.sim.request import AccountKey
-from engine.sim.rest import RestReply
+from engine.sim.rest import JSON_TYPE, RestReply
 from engine.sim.rest_server import HttpRequest, RestServer
 from engine.sim.streams import HEARTBEAT_S, Streams
 from engine.sim.symbols import SYMBOLS, Symbol
 from engine.sim.websocket import (
     HOST,
     LIFETIME_S,
-    MAX_CONNECTIONS,
     PING_INTERVAL_S,
+    Clients,
     Habits,
     Peer,
-    Server,
     listen,
 )
 
@@ -71,10 +71,10 @@ PATH = "/ws-api/v3"
 STEP_INTERVAL_S = 0.1  # how often the market moves
 REORDER_S = 0.1  # an event that is to come after the next one waits no longer
 SHUTDOWN_S = 1.0  # between serverShutdown and the end; the documents promise no time
-HUGE = json.dumps({"padding": "x" * (16 << 20)})
+HUGE_BYTES = 16 << 20
 NOT_JSON = '{"id":'
 NOT_A_FRAME = bytes([0xFF]) * 64  # reserved bits and an opcode that is none (RFC 6455 5.2)
-REST_FAULTS = frozenset({"drop-before", "drop-after", "delay", *ANSWERS})
+REST_FAULTS = {"drop-before", "drop-after", "delay", *REFUSALS, *UNKNOWN_OUTCOMES}
 PLACING = re.compile(r'"(v3/)?(order\.place|order\.cancelReplace|orderList\.place[a-z.]*)"')
 
 
@@ -107,12 +107,14 @@ class ExchangeSim:
         ed25519_key: tuple[str, bytes] | None = None,
         ping_interval_s: float = PING_INTERVAL_S,
         lifetime_s: float = LIFETIME_S,
-        max_connections: int = MAX_CONNECTIONS,
+        max_connections: int = CONNECTIONS.limit,
         clock_skew_ms: int = 0,
         last_price: Decimal | None = None,
         symbols: Mapping[str, Symbol] = SYMBOLS,
         seed: int | None = None,
         trades: Sequence[MarketTrade] | None = None,
+        balances: Mapping[str, Decimal] | None = None,
+        limits: Limits | None = None,
         fault_specs: Sequence[str] = (),
     ) -> None:
         self.api_key, self.api_secret = hmac_key or (secrets.token_hex(32), secrets.token_hex(32))
@@ -121,7 +123,7 @@ class ExchangeSim:
         if ed25519_key is not None:
             keys[ed25519_key[0]] = _public_key(ed25519_key[1])
         habits = Habits(ping_interval_s, lifetime_s, max_connections)
-        self._api = Server(habits, self.draw)
+        self._api = Clients(habits, self.draw)
         self._streams = Streams(habits, self.draw)
         self._rest = RestServer(self._answer_rest)
         self.entries: list[Entry | FaultEntry] = []
@@ -133,6 +135,8 @@ class ExchangeSim:
             symbols=symbols,
             seed=seed,
             trades=trades,
+            balances=balances,
+            limits=limits or Limits(),
             on_market=self._streams.publish,
         )
         if last_price is not None:
@@ -184,19 +188,20 @@ class ExchangeSim:
                     )
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(files.certificate_file, files.key_file)
-            await self._listen(context)
+            await self._listen(context, resources)
             self._resources = resources.pop_all()
         self._market = asyncio.create_task(self._run_market())
 
     async def stop(self) -> None:
         """Close every connection (1001) and the files, within a second."""
-        self._market.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._market
-        self._rest_listener.close()
-        self._rest.drop_all()
-        await asyncio.gather(self._api.stop(), self._streams.stop())
-        self._resources.close()
+        with self._resources:
+            for listener in self._listeners:
+                listener.close()
+            self._rest.drop_all()
+            await asyncio.gather(self._api.close_all(), self._streams.close_all())
+            self._market.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._market
 
     def drop_all(self) -> None:
         """Every connection ends now, as if the machine had died."""
@@ -221,20 +226,20 @@ class ExchangeSim:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    async def _listen(self, context: ssl.SSLContext) -> None:
-        ws_port, stream_port, rest_port = self._ports
-        port = await self._api.listen(
-            lambda: ApiPeer(self, self._api), ws_port, "--ws-port", context
-        )
-        self.url = f"wss://{HOST}:{port}{PATH}"
-        port = await self._streams.listen(
-            self._streams.new_peer, stream_port, "--stream-port", context
-        )
-        self.stream_url = f"wss://{HOST}:{port}"
-        self._rest_listener, port = await listen(
-            self._rest.new_protocol, rest_port, "--rest-port", context
-        )
-        self.rest_url = f"https://{HOST}:{port}"
+    async def _listen(self, context: ssl.SSLContext, resources: contextlib.ExitStack) -> None:
+        self._listeners: list[asyncio.Server] = []
+        for factory, port, flag in (
+            (lambda: ApiPeer(self, self._api), self._ports[0], "--ws-port"),
+            (self._streams.new_peer, self._ports[1], "--stream-port"),
+            (self._rest.new_protocol, self._ports[2], "--rest-port"),
+        ):
+            listener = await listen(factory, port, flag, context)
+            resources.callback(listener.close)
+            self._listeners.append(listener)
+        hosts = [f"{HOST}:{each.sockets[0].getsockname()[1]}" for each in self._listeners]
+        self.url = f"wss://{hosts[0]}{PATH}"
+        self.stream_url = f"wss://{hosts[1]}"
+        self.rest_url = f"https://{hosts[2]}"
 
     async def _run_market(self) -> None:
         beat_at = time.monotonic()
@@ -254,21 +259,27 @@ class ExchangeSim:
         is_placing = request.method == "POST" and "/order" in request.path
         possible = ORDER_FAULTS if is_placing else REQUEST_FAULTS
         fault = self.draw([name for name in possible if name in REST_FAULTS])
-        name = fault.name if fault is not None else ""
-        now_ns = time.time_ns()
-        if name == "drop-before":
+        if fault is None:
+            return self._execute_rest(request)
+        if fault.name == "drop-before":
             return None
-        if name not in REFUSALS:
-            reply = self.venue.rest(
-                request.method, request.path, request.query, request.body, request.headers, now_ns
-            )
-        if fault is not None and name in ANSWERS:
+        if fault.name in REFUSALS:
             return _rest_error(fault, self.now_ms())
-        if name == "drop-after":
-            return None
-        if fault is not None:
-            await asyncio.sleep(fault.duration_s)
-        return reply
+        reply = self._execute_rest(request)
+        if fault.name in UNKNOWN_OUTCOMES:
+            return _rest_error(fault, self.now_ms())
+        await asyncio.sleep(fault.duration_s)
+        return None if fault.name == "drop-after" else reply
+
+    def _execute_rest(self, request: HttpRequest) -> RestReply:
+        return self.venue.rest(
+            request.method,
+            request.path,
+            request.query,
+            request.body,
+            request.headers,
+            time.time_ns(),
+        )
 
     def _record(self, entry: Entry | FaultEntry) -> None:
         self.entries.append(entry)
@@ -282,8 +293,8 @@ class ExchangeSim:
 
 def _rest_error(fault: Fault, now_ms: int) -> RestReply:
     status, error = fault_answer(fault, now_ms)
-    headers = {"Content-Type": "application/json;charset=UTF-8"}
-    if "data" in error:  # rest-api.md, "IP Limits"
+    headers = {"Content-Type": JSON_TYPE}
+    if error.pop("data", None):  # rest-api.md, "IP Limits"
         headers["Retry-After"] = str(max(1, round(fault.duration_s)))
     return RestReply(status, headers, json.dumps(error))
 
@@ -291,8 +302,8 @@ def _rest_error(fault: Fault, now_ms: int) -> RestReply:
 class ApiPeer(Peer):
     """A client of the WebSocket API: its requests, replies and events."""
 
-    def __init__(self, sim: ExchangeSim, server: Server) -> None:
-        super().__init__(server)
+    def __init__(self, sim: ExchangeSim, clients: Clients) -> None:
+        super().__init__(clients)
         self._sim = sim
         self._answered = 0
         self._late: list[str] = []  # events that wait for the next one
@@ -317,13 +328,15 @@ class ApiPeer(Peer):
         fault = self.draw(ORDER_FAULTS if is_placing else REQUEST_FAULTS)
         if fault is None:
             self._reply(self._execute(message))
+            if self._sim.venue.is_banned:
+                self.close(CloseCode.POLICY_VIOLATION)  # "you will be disconnected" ("IP limits")
         elif fault.name == "drop-before":
             self.cut()
         elif fault.name == "stop-reading":
             self.stop_reading()
         elif fault.name in REFUSALS:
-            self._reply(self._error(fault, read_id(message)))
-            if fault.name == "418":  # "you will be disconnected" ("IP limits")
+            self._reply(self._error(fault, _id_of(message)))
+            if fault.name == "418":
                 self.close(CloseCode.POLICY_VIOLATION)
         else:
             self._execute_and_fail(message, fault)
@@ -339,6 +352,8 @@ class ApiPeer(Peer):
         if fault.name in ("delay", "drop-after"):
             self.wire.hold(fault.duration_s)
         reply = self._execute(message)
+        if fault.name in UNKNOWN_OUTCOMES:
+            reply = self._error(fault, _id_of(message))
         match fault.name:
             case "drop-after":
                 self.cut()
@@ -347,11 +362,11 @@ class ApiPeer(Peer):
             case "not-json":
                 self.send(NOT_JSON)
             case "huge":
-                self.send(HUGE)
+                self.send(json.dumps({"padding": "x" * HUGE_BYTES}))
             case "shutdown":
                 self.announce_shutdown(self._sim.now_ms())
                 self.close_in(fault.duration_s)
-        self._reply(self._error(fault, read_id(message)) if fault.name in ANSWERS else reply)
+        self._reply(reply)
 
     def _error(self, fault: Fault, request_id: object) -> str:
         status, error = fault_answer(fault, self._sim.now_ms())
@@ -383,7 +398,7 @@ class ApiPeer(Peer):
             self.send(text)
 
 
-def read_id(message: str | bytes) -> object:
+def _id_of(message: str | bytes) -> object:
     """A request's `id`, None when there is none to be read."""
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(message)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
+from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FAULTS
@@ -105,6 +106,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; one JSON line on stdout says when and where it is ready."""
+    if args.price is not None and "BTCUSDT" not in args.symbols:
+        raise ConfigError(
+            "--price is BTCUSDT's, which --symbols leaves out: leave one of them out."
+        )
     asyncio.run(_serve_until_told(args))
     return 0
 

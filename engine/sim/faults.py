@@ -75,7 +75,6 @@ REFUSALS = {  # ... to one that was not
         "Please use WebSocket Streams for live updates to avoid bans.",
     ),
 }
-ANSWERS = UNKNOWN_OUTCOMES | REFUSALS
 
 DURATIONS_S = {"delay": 0.2, "429": 1.0, "418": 120.0, "shutdown": 1.0}  # where a spec names none
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
@@ -122,8 +121,8 @@ class FaultEntry:
 
 
 def fault_answer(fault: Fault, now_ms: int) -> tuple[int, dict[str, Any]]:
-    """The status and the `error` that one of ANSWERS gives at the venue's time `now_ms`."""
-    status, code, msg = ANSWERS[fault.name]
+    """The status and the `error` that a fault which answers gives at the venue's time `now_ms`."""
+    status, code, msg = (UNKNOWN_OUTCOMES | REFUSALS)[fault.name]
     error: dict[str, Any] = {"code": code, "msg": msg}
     if status in (418, 429):  # "IP limits"
         retry_ms = now_ms + int(fault.duration_s * 1000)

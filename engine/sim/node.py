@@ -2,8 +2,9 @@
 ones, at a steady rate.
 
 Each message has three frames: `rawtx`, the transaction, and a 4-byte little-endian number (Bitcoin
-Core, doc/zmq.md). One line of JSON on standard output says that everything is ready and where; a
-second one, that everything was published. After that it stays for slow readers until a signal."""
+Core, doc/zmq.md); `sequence` comes on request. One line of JSON on standard output says that
+everything is ready and where; a second one, that everything was published. After that it stays for
+slow readers until a signal."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ from engine.feed.replay import read_block
 from engine.feed.synthetic import Kind, Plan, Traffic
 from engine.scan import btc_argument
 from engine.sim.faults import FaultPlan
+from engine.tx import decode
 
 TOPIC = b"rawtx"
 GAP = 100
@@ -84,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--blocks", nargs="+", type=Path, metavar="FILE", help="raw block files to replay"
     )
     parser.add_argument(
+        "--sequence",
+        action="store_true",
+        help="publish `sequence` too: that each transaction entered the mempool",
+    )
+    parser.add_argument(
         "--fault",
         action="append",
         default=[],
@@ -125,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.suppress(KeyboardInterrupt, _ParentGoneError):
         faults = FaultPlan(options.fault, options.seed, NODE_FAULTS, DURATIONS_S)
         load = _replay(options) if options.blocks else _synthesise(options)
-        with _outlet(options.endpoint, options.listen_anywhere) as outlet:
+        with _outlet(options.endpoint, options.listen_anywhere, options.sequence) as outlet:
             _say(
                 endpoint=outlet.endpoint,
                 transactions=len(load.transactions),
@@ -177,8 +184,11 @@ def _write_book(path: Path, rows: Sequence[tuple[str, str]]) -> None:
 class Outlet:
     """A publisher's socket and its numbering."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, labels: bool
+    ) -> None:
         self._context = context
+        self._labels = labels
         self._open(endpoint)
         self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
 
@@ -206,7 +216,7 @@ class Outlet:
         self._held.clear()
 
     def _open(self, endpoint: str) -> None:
-        self._number = self._to_lose = 0
+        self._number = self._label_number = self._to_lose = 0
         self._held: list[tuple[bytes, int]] = []
         self._socket = self._context.socket(zmq.PUB)
         # A node drops what exceeds its high-water mark. Here a count that a test relies on must not
@@ -233,11 +243,17 @@ class Outlet:
         return self._number - 1
 
     def _send(self, raw: bytes, number: int) -> None:
+        """The transaction, and that it entered the mempool when somebody wants to know."""
         self._socket.send_multipart((TOPIC, raw, number.to_bytes(4, "little")))
+        if self._labels:
+            label = self._label_number  # a mempool's count is the same here
+            body = bytes.fromhex(decode(raw).txid) + b"A" + label.to_bytes(8, "little")
+            self._socket.send_multipart((b"sequence", body, label.to_bytes(4, "little")))
+            self._label_number += 1
 
 
 @contextlib.contextmanager
-def _outlet(endpoint: str, anywhere: bool) -> Iterator[Outlet]:
+def _outlet(endpoint: str, anywhere: bool, labels: bool) -> Iterator[Outlet]:
     if not anywhere and not _is_local(endpoint):
         raise ConfigError(
             f"{endpoint} is not on loopback, and what is published there is invented: use "
@@ -246,7 +262,7 @@ def _outlet(endpoint: str, anywhere: bool) -> Iterator[Outlet]:
     context = zmq.Context()
     try:
         try:
-            outlet = Outlet(context, endpoint)
+            outlet = Outlet(context, endpoint, labels)
         except zmq.ZMQError as error:
             raise FeedError(
                 f"cannot publish at {endpoint} ({zmq.strerror(error.errno or 0)}): choose another "

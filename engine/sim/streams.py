@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from websockets.frames import CloseCode
 
-from engine.sim.websocket import Draw, Habits, Peer, Server
+from engine.sim.websocket import Clients, Draw, Habits, Peer
 
 NS_PER_S = 1_000_000_000
 HEARTBEAT_S = 1.0
@@ -39,7 +39,7 @@ class RequestError(Exception):
         self.answer = {"code": code, "msg": msg}
 
 
-class Streams(Server):
+class Streams(Clients):
     """The port's clients, and what the market says to them."""
 
     def __init__(self, habits: Habits, draw: Draw) -> None:
@@ -69,9 +69,9 @@ class Streams(Server):
 class StreamPeer(Peer):
     """A subscriber, and what it has subscribed to in that order."""
 
-    def __init__(self, server: Streams) -> None:
-        super().__init__(server)
-        self._quotes = server.quotes
+    def __init__(self, clients: Streams) -> None:
+        super().__init__(clients)
+        self._quotes = clients.quotes
         self.streams: dict[str, None] = {}
         self._is_combined = False
         self._messages = (0, 0)  # the current second and how many have come in it

@@ -12,7 +12,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -22,6 +22,7 @@ from websockets.server import ServerProtocol
 
 from engine.errors import ConfigError
 from engine.sim.faults import MESSAGE_FAULTS, PING_FAULTS, Fault
+from engine.sim.rates import CONNECTIONS
 
 HOST = "127.0.0.1"
 # web-socket-api.md, "General API Information": a ping every 20 s, a minute to answer it, and 24
@@ -29,9 +30,6 @@ HOST = "127.0.0.1"
 PING_INTERVAL_S = 20.0
 PONG_TIMEOUT_S = 60.0
 LIFETIME_S = 24 * 3600.0
-# "Connection limits", and web-socket-streams.md, "WebSocket Limits"; every client is one IP here.
-MAX_CONNECTIONS = 300
-CONNECTIONS_WINDOW_S = 300
 CLOSE_TIMEOUT_S = 0.4  # for the client's own Close frame
 UPGRADE_TIMEOUT_S = 10.0
 MAX_UNREAD_BYTES = 1 << 20
@@ -100,27 +98,21 @@ class Habits:
 
     ping_interval_s: float = PING_INTERVAL_S
     lifetime_s: float = LIFETIME_S
-    max_connections: int = MAX_CONNECTIONS
+    max_connections: int = CONNECTIONS.limit
 
 
-class Server:
-    """The clients of one port."""
+class Clients:
+    """Those of one port."""
 
     def __init__(self, habits: Habits, draw: Draw) -> None:
         self.habits = habits
         self.draw = draw
         self.peers: set[Peer] = set()
-        self._attempts = (0, 0)  # the current window's number, and how many there were in it
+        # Of each port, as the venue's hosts are different ones; every client is one address here.
+        self._attempts = replace(CONNECTIONS, limit=habits.max_connections)
 
-    async def listen(
-        self, new_peer: Callable[[], Peer], port: int, flag: str, context: ssl.SSLContext
-    ) -> int:
-        self._server, port = await listen(new_peer, port, flag, context)
-        return port
-
-    async def stop(self) -> None:
+    async def close_all(self) -> None:
         """1001 to everybody, and CLOSE_TIMEOUT_S for their answers."""
-        self._server.close()
         for peer in list(self.peers):
             peer.close(CloseCode.GOING_AWAY)
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
@@ -133,22 +125,24 @@ class Server:
         for peer in list(self.peers):
             peer.cut()
 
-    def admits_one_more(self) -> bool:
-        """Whether a new connection is within the limit, which counts this one."""
-        window = int(time.time() // CONNECTIONS_WINDOW_S)
-        count = self._attempts[1] + 1 if self._attempts[0] == window else 1
-        self._attempts = window, count
-        return count <= self.habits.max_connections
+    def wait_s(self) -> int:
+        """Count a new connection: 0, or how long it has to wait because there were too many."""
+        now_ms = time.time_ns() // 1_000_000
+        self._attempts.advance(now_ms)
+        self._attempts.count += 1
+        if self._attempts.count <= self._attempts.limit:
+            return 0
+        return 1 + (self._attempts.end_ms - now_ms) // 1000
 
 
 class Peer(asyncio.Protocol):
     """A client's connection, from its TLS handshake to its end. A subclass says who is refused and
     what happens to a message."""
 
-    def __init__(self, server: Server) -> None:
-        self.draw = server.draw
+    def __init__(self, clients: Clients) -> None:
+        self.draw = clients.draw
         self.path = ""  # with its query
-        self._server = server
+        self._clients = clients
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_logger)
         self._is_upgraded = False
         self._is_listening = True
@@ -211,14 +205,17 @@ class Peer(asyncio.Protocol):
         self._in(CLOSE_TIMEOUT_S, "end", self.wire.cut)
 
     def close_in(self, seconds: float) -> None:
-        self._in(seconds, "life", self.close)
+        """Or earlier, if that was said before."""
+        life = self._timers.get("life")
+        if life is None or life.when() > asyncio.get_running_loop().time() + seconds:
+            self._in(seconds, "life", self.close)
 
     # ---- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.wire = Wire(transport)
-        self._server.peers.add(self)
+        self._clients.peers.add(self)
         self._in(UPGRADE_TIMEOUT_S, "upgrade", self.wire.cut)
 
     def data_received(self, data: bytes) -> None:
@@ -233,7 +230,7 @@ class Peer(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._server.peers.discard(self)
+        self._clients.peers.discard(self)
         for timer in self._timers.values():
             timer.cancel()
         if self._is_upgraded:
@@ -248,20 +245,17 @@ class Peer(asyncio.Protocol):
         self._flush()
         if self._protocol.state is State.OPEN:
             self._is_upgraded = True
-            self._in(self._server.habits.ping_interval_s, "ping", self._ping)
-            self.close_in(self._server.habits.lifetime_s)
+            self._in(self._clients.habits.ping_interval_s, "ping", self._ping)
+            self.close_in(self._clients.habits.lifetime_s)
             self.opened()
 
     def _response(self, request: Request) -> Response:
-        if not self._server.admits_one_more():
+        if wait_s := self._clients.wait_s():
             # The documents name the limit, not the answer: errors.md, -1034, and rest-api.md, "IP
             # Limits", fit best.
-            limit = self._server.habits.max_connections
             response = self._protocol.reject(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"Too many connection attempts from IP; current limit is {limit} per '5 MINUTE'.\n",
+                HTTPStatus.TOO_MANY_REQUESTS, "Too many connection attempts from IP.\n"
             )
-            wait_s = CONNECTIONS_WINDOW_S - int(time.time()) % CONNECTIONS_WINDOW_S
             response.headers["Retry-After"] = str(wait_s)
             return response
         refusal = self.refuse()
@@ -317,7 +311,7 @@ class Peer(asyncio.Protocol):
             self._unanswered.append(payload)
             self._protocol.send_ping(payload)
             self._flush()
-            self._in(self._server.habits.ping_interval_s, "ping", self._ping)
+            self._in(self._clients.habits.ping_interval_s, "ping", self._ping)
 
     def _on_pong(self, payload: bytes) -> None:
         """Only the copy of a ping counts ("Unsolicited pong frames ... will not prevent
@@ -336,13 +330,12 @@ class Peer(asyncio.Protocol):
 
 async def listen(
     factory: Callable[[], asyncio.Protocol], port: int, flag: str, context: ssl.SSLContext
-) -> tuple[asyncio.Server, int]:
-    """A TLS server on HOST and its port; ConfigError, which names `flag`, when it cannot be."""
+) -> asyncio.Server:
+    """A TLS server on HOST; ConfigError, which names `flag`, when it cannot be."""
     try:
-        server = await asyncio.get_running_loop().create_server(factory, HOST, port, ssl=context)
+        return await asyncio.get_running_loop().create_server(factory, HOST, port, ssl=context)
     except OSError as error:
         raise ConfigError(
             f"the exchange simulator cannot listen on {HOST}:{port} ({error.strerror}): "
             f"choose another {flag}, or 0 to have one picked."
         ) from error
-    return server, server.sockets[0].getsockname()[1]
