@@ -17,6 +17,7 @@ from engine.venues.binance_events import ZERO
 
 TRADES_KEPT = 10_000  # of a symbol; engine/lifecycle.py lets nothing through that comes later
 _EXACT = Context(prec=80)
+_GRAIN = Decimal("1e-30")  # of what a division splits: sums of such parts are exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,9 @@ def _moved(position: Position, base: Decimal, quote: Decimal) -> Position:
     if net * base >= 0:
         return replace(position, net=net + base, cost=cost - quote)
     if abs(base) <= abs(net):  # closes some of it
-        closed_cost, closed_quote = cost * base / -net, quote
+        closed_cost, closed_quote = (cost * base / -net).quantize(_GRAIN), quote
     else:  # closes all of it, and opens the other side with the rest
-        closed_cost, closed_quote = cost, quote * net / -base
+        closed_cost, closed_quote = cost, (quote * net / -base).quantize(_GRAIN)
     if abs(base) == abs(net):
         closed_cost = cost
     return replace(

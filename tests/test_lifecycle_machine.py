@@ -137,7 +137,7 @@ class Lives(RuleBasedStateMachine):
         self.journal: list[Record] = []
         self.pool: list[Said] = []
         self.heard: list[Said] = []
-        self.fired = self.doubted = False
+        self.doubted = False
         self.now_ns, self.venue_ms = S, SENT_MS
         self.start()
 
@@ -153,18 +153,27 @@ class Lives(RuleBasedStateMachine):
 
     # ---- what we do ----
 
-    @initialize()
-    def intend(self) -> None:
+    @initialize(outcome=st.sampled_from(["sent", "sent", "sent", "failed", "crashed"]))
+    def begin(self, outcome: str) -> None:
         self.write(intent())
+        if outcome == "crashed":
+            self.restart()
+        else:
+            self.fire(outcome == "failed")
 
-    @precondition(lambda self: not self.fired)
-    @rule(failed=st.booleans())
     def fire(self, failed: bool) -> None:
         self.write(fired(sent_ns=0 if failed else self.now_ns, error="broken" if failed else None))
-        self.fired = True
         self.doubted |= failed
 
-    @rule(seconds=st.sampled_from([1, 3, 11, 70]))
+    @rule(trouble=st.sampled_from(["none", "none", "session", "restart"]), data=st.data())
+    def time_goes_by(self, trouble: str, data: st.DataObject) -> None:
+        if trouble == "session":
+            self.lose_the_session()
+        elif trouble == "restart":
+            self.restart()
+        else:
+            self.wait(data.draw(st.sampled_from([1, 3, 11, 70])))
+
     def wait(self, seconds: int) -> None:
         self.now_ns += seconds * S
         self.venue_ms += seconds * 1000
@@ -175,14 +184,10 @@ class Lives(RuleBasedStateMachine):
         for query in self.orders.queries_due(self.now_ns, self.venue_ms):
             self.pool += self.venue.answer(query)
 
-    @precondition(lambda self: self.fired)
-    @rule()
     def lose_the_session(self) -> None:
         self.write(Closed("reset by the peer", 104, True, 0))
         self.doubted = True
 
-    @precondition(lambda self: self.fired)
-    @rule()
     def restart(self) -> None:
         """kill -9, and a new run that reads the journal; the answers to old questions are gone."""
         self.start()
@@ -197,7 +202,7 @@ class Lives(RuleBasedStateMachine):
     # ---- what the venue does ----
 
     @precondition(lambda self: self.venue.order_id is None and self.venue_ms <= ARRIVES_MS)
-    @rule(form=st.sampled_from(["ACK", "RESULT", "timeout"]))
+    @rule(form=st.sampled_from(["timeout", "ACK", "RESULT"]))
     def accept(self, form: str) -> None:
         if self.venue.refused:
             return
@@ -234,9 +239,16 @@ class Lives(RuleBasedStateMachine):
     # ---- what arrives ----
 
     @precondition(lambda self: self.pool)
+    @rule()
+    def deliver_the_newest(self) -> None:
+        self.deliver(len(self.pool) - 1)
+
+    @precondition(lambda self: self.pool)
     @rule(data=st.data())
-    def deliver(self, data: st.DataObject) -> None:
-        index = data.draw(st.integers(0, len(self.pool) - 1))
+    def deliver_any(self, data: st.DataObject) -> None:
+        self.deliver(data.draw(st.integers(0, len(self.pool) - 1)))
+
+    def deliver(self, index: int) -> None:
         message = self.pool[index]
         if message.once:
             del self.pool[index]
@@ -265,7 +277,7 @@ class Lives(RuleBasedStateMachine):
             return "rejected"
         if self.doubted:
             return "unknown"
-        return "sent" if self.fired else "intent"
+        return "sent"
 
     @invariant()
     def is_as_the_reference_says(self) -> None:
@@ -298,8 +310,6 @@ class Lives(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """A venue that answers resolves everything, without another order."""
-        if not self.fired:
-            return
         for _ in range(40):
             self.wait(70)
             for query in self.orders.queries_due(self.now_ns, self.venue_ms):
@@ -321,7 +331,7 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=60,
+    max_examples=200,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

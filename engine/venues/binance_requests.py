@@ -25,7 +25,7 @@ class Auth:
     """Who asks: with a key and its HMAC secret every request is signed; without, the connection has
     logged on (heading "Session Authentication")."""
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     secret: bytes | None = field(default=None, repr=False)
 
     @classmethod
