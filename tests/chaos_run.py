@@ -205,7 +205,8 @@ class EngineProcess:
         async for text in self.process.stdout:
             with contextlib.suppress(ValueError):  # the last one of a process that was killed
                 self.lines.append(json.loads(text))
-            self.ready.set()  # only one that says ready is the first
+                if self.lines[-1]["record"] == "ready":
+                    self.ready.set()
 
     @property
     def is_over(self) -> bool:
