@@ -7,6 +7,7 @@
 #define LANES 1
 #define LANE_TARGET
 #define LANE_FN static inline __attribute__((always_inline))
+#define MAC_FRAMES_BYTES 1024 /* more than mac_one() and what it calls take of the stack */
 
 typedef uint32_t vec;
 
@@ -77,7 +78,7 @@ void hp_sha256_portable_compress(uint32_t state[8], const uint8_t *data, size_t 
     explicit_bzero(w, sizeof w); /* a block may be a key's, see hmac.c */
 }
 
-static void mac_one(const hp_mac_lane *lane)
+static __attribute__((noinline)) void mac_one(const hp_mac_lane *lane)
 {
     uint8_t block[HP_SHA256_BLOCK] = {[HP_SHA256_DIGEST] = 0x80};
     uint32_t state[8];
@@ -94,10 +95,26 @@ static void mac_one(const hp_mac_lane *lane)
     explicit_bzero(block, sizeof block); /* the inner digest */
 }
 
+#if defined(__has_attribute) && __has_attribute(zero_call_used_regs)
+#define ZERO_REGISTERS __attribute__((zero_call_used_regs("all")))
+#else
+#define ZERO_REGISTERS
+#endif
+
+/* What the compiler kept of a key beside the variables that are wiped: the frames lay where this one
+ * lies. Registers that are left go to the stack with the next signal or lazily bound call. */
+static ZERO_REGISTERS __attribute__((noinline)) void wipe_frames(void)
+{
+    uint8_t frames[MAC_FRAMES_BYTES];
+
+    explicit_bzero(frames, sizeof frames);
+}
+
 void hp_sha256_portable_mac(const hp_mac_lane *const lane[], size_t n)
 {
     for (size_t j = 0; j < n; j++)
         mac_one(lane[j]);
+    wipe_frames();
 }
 
 static int every_cpu(void)

@@ -15,6 +15,7 @@
 /* Our largest record that is not data: a KeyUpdate. An alert is smaller. */
 #define CONTROL_BYTES (HP_SEAL_KEY_UPDATE_LEN + HP_SEAL_OVERHEAD)
 #define HOST_LEN_MAX 255
+#define SECURITY_LEVEL 2 /* keys of 112 bits, no SHA-1 signatures (SSL_CTX_set_security_level(3)) */
 
 /* ---- the BIO: OpenSSL's side of the two buffers ---------------------------------------------- */
 
@@ -226,6 +227,8 @@ static SSL_CTX *client_ctx(const char *ca_file, int *error)
     *error = -HP_ETLS;
     if (!ctx || !SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION))
         goto fail;
+    if (SSL_CTX_get_security_level(ctx) < SECURITY_LEVEL) /* whatever a distribution's default is */
+        SSL_CTX_set_security_level(ctx, SECURITY_LEVEL);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     *error = -HP_ETLS_CA;
@@ -419,6 +422,12 @@ void hp_tls_commit(hp_tls *tls, int slot)
         hp_seal_commit(&tls->seal);
     else if (tls->writer == HP_WRITER_OURS)
         end_writer(tls); /* under which number did it leave? */
+}
+
+void hp_tls_spoil(hp_tls *tls, int slot)
+{
+    if (is_slot(slot))
+        hp_seal_spoil(&tls->seal, slot);
 }
 
 void hp_tls_discard(hp_tls *tls)

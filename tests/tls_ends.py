@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
@@ -34,10 +34,13 @@ READ_SIZE = 4096
 # ---- certificates --------------------------------------------------------------------------------
 
 
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 @dataclass(frozen=True)
 class Identity:
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: PrivateKey
     chain: bytes  # the certificate and its issuers, PEM
     pem: Path  # the key, then the chain
 
@@ -51,9 +54,10 @@ def issue(
     not_before: datetime.timedelta = -DAY,
     not_after: datetime.timedelta = DAY,
     ca: bool = False,
+    key: PrivateKey | None = None,
 ) -> Identity:
     """A certificate by `issuer` (None: self-signed); times are relative to now."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
