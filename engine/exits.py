@@ -224,7 +224,7 @@ class Exits:
         if client_ids.leg_of(order.client_id) == client_ids.MARKET:
             closing.leaving = True  # also when it is the journal that tells
         if order.status in ("acked", "partially-filled"):
-            closing.failures = 0
+            closing.failures, closing.failed = 0, False
         if order.ended and (before is None or not before.ended):
             self._on_exit_end(closing, order)
 
