@@ -125,7 +125,8 @@ def draw(seed: int) -> Plan:
 
 
 def _rule(chance: random.Random, exchange: str) -> RulePlan:
-    """One that fills at once, one that cannot, or one that rests."""
+    """One that fills at once, one that cannot, or one that rests. Whatever has exits has a time
+    stop among them."""
     symbol = chance.choice(tuple(LAST_PRICE))
     side = chance.choice(("BUY", "SELL"))
     last = LAST_PRICE[symbol]
@@ -138,6 +139,7 @@ def _rule(chance: random.Random, exchange: str) -> RulePlan:
             ("MARKET", None, None),
             ("LIMIT", better, "IOC"),
             ("LIMIT", better, "GTC"),
+            ("LIMIT", worse, "GTC"),
             ("LIMIT", worse, "FOK"),
         )
     )
