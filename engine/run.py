@@ -11,7 +11,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from engine.report import Line
 from engine.runner import Runner, Stopped
 from engine.wallets import open_book
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 PRINT_QUEUE_MAX = 10_000
 PRINT_END_S = 2.0
 
@@ -62,11 +63,13 @@ def run(options: argparse.Namespace) -> int:
         runner = Runner(config, secrets, book, emit)
         del secrets
         _obey_signals(runner)
-        if options.stop_on_stdin_eof:
-            at_stdin_eof(runner.stop)
         # A thread of its own owns the engine, so that this one can always obey a signal.
         with ThreadPoolExecutor(1, thread_name_prefix="engine") as pool:
-            summary = pool.submit(_trade, runner).result()
+            with _signals_blocked():
+                if options.stop_on_stdin_eof:
+                    at_stdin_eof(runner.stop)
+                trading = pool.submit(_trade, runner)
+            summary = trading.result()
     if summary is not None and not options.json_lines:
         _print_summary(console, summary)
     return 0
@@ -105,6 +108,18 @@ def _set_aside(cpu: int) -> None:
     os.sched_setaffinity(0, allowed - {cpu} or allowed)
 
 
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """For starting threads, which stay so. The kernel gives a signal to any thread that takes it
+    (signal(7), "Signal mask and pending signals"), but Python's handlers run in this one only, and
+    only a signal of its own ends its wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _obey_signals(runner: Runner) -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
         runner.stop()
@@ -134,7 +149,8 @@ class _Printer:
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Callable[[Line], None]:
-        self._thread.start()
+        with _signals_blocked():
+            self._thread.start()
         return self._put
 
     def __exit__(self, *_: object) -> None:

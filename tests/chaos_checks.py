@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import combinations, pairwise
 
-from chaos_plan import Payment, RulePlan
+from chaos_plan import COMMISSION, STEP, Payment, RulePlan
 
 NS_PER_S = 1_000_000_000
 # Between the moment at which an order's windows are looked up and the one that its intent names, a
@@ -197,22 +197,19 @@ def beliefs_that_are_wrong(evidence: Evidence) -> Violations:
 
 
 def positions_left(evidence: Evidence) -> Violations:
-    """What an entry has bought or sold is sold or bought back by its exits, or they are open."""
+    """What an entry has bought or sold its exits have sold or bought back: all plans here have a
+    time stop. What a commission took cannot be sold, nor what it leaves of a step."""
     orders = {order.client_id: order for order in evidence.orders}
-    covered: dict[str, Decimal] = defaultdict(Decimal)
+    closed: dict[str, Decimal] = defaultdict(Decimal)
     for intent in evidence.intents:
         legs = [orders[leg] for leg in intent.legs if leg in orders]
-        if intent.parent and legs:
-            is_open = any(leg.status in ("NEW", "PARTIALLY_FILLED") for leg in legs)
-            filled = sum((leg.filled for leg in legs), Decimal(0))
-            covered[intent.parent] += legs[0].quantity if is_open else filled
+        if intent.parent:
+            closed[intent.parent] += sum((leg.filled for leg in legs), Decimal(0))
     for entry in evidence.entries():
-        filled, rule = orders[entry.client_id].filled, evidence.rules[entry.rule or ""]
-        if rule.exits and covered[entry.client_id] != filled:
-            yield (
-                f"{entry.client_id} has filled {filled}, and its exits cover "
-                f"{covered[entry.client_id]}"
-            )
+        order, back = orders[entry.client_id], closed[entry.client_id]
+        least = order.filled * (1 - COMMISSION) - STEP[order.symbol]
+        if evidence.rules[entry.rule or ""].exits and not least < back <= order.filled:
+            yield f"{entry.client_id} has filled {order.filled}, and its exits {back}"
 
 
 # ---- limits, as the ledger shows them ------------------------------------------------------------

@@ -12,6 +12,8 @@ from peers import BTC, wallet
 EXCHANGES = ("kraken", "okx", "gemini")
 LAST_PRICE = {"BTCUSDT": Decimal("60000"), "ETHUSDT": Decimal("3000")}
 QUANTITY = {"BTCUSDT": Decimal("0.001"), "ETHUSDT": Decimal("0.02")}  # 60 USDT each
+STEP = {"BTCUSDT": Decimal("0.00001"), "ETHUSDT": Decimal("0.0001")}  # of a quantity
+COMMISSION = Decimal("0.001")  # of the simulated exchange, out of what is bought
 DAY_S = 86_400.0
 MANY_COINS = 12  # more than an intent lists (HP_INTENT_OUTPOINTS)
 
@@ -123,7 +125,8 @@ def draw(seed: int) -> Plan:
 
 
 def _rule(chance: random.Random, exchange: str) -> RulePlan:
-    """One that fills at once, one that cannot, or one that rests."""
+    """One that fills at once, one that cannot, or one that rests. Whatever has exits has a time
+    stop among them."""
     symbol = chance.choice(tuple(LAST_PRICE))
     side = chance.choice(("BUY", "SELL"))
     last = LAST_PRICE[symbol]
@@ -136,6 +139,7 @@ def _rule(chance: random.Random, exchange: str) -> RulePlan:
             ("MARKET", None, None),
             ("LIMIT", better, "IOC"),
             ("LIMIT", better, "GTC"),
+            ("LIMIT", worse, "GTC"),
             ("LIMIT", worse, "FOK"),
         )
     )

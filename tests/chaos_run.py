@@ -35,6 +35,7 @@ from engine.latch import Latch
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FaultPlan
 
+ENGINE = Path(__file__).with_name("chaos_engine.py")
 START_S = 4.0  # then an engine that cannot start is killed like any other
 CALM_START_S = 15.0  # of the last life: nothing keeps it from starting
 IMPATIENT_S = 0.7
@@ -192,7 +193,7 @@ class EngineProcess:
     async def start(self, api_key: str) -> None:
         with self._errors.open("wb") as errors:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "engine.cli", "run", "--live", "--json-lines"),
+                *(sys.executable, "-P", str(ENGINE), "run", "--live", "--json-lines"),
                 *("--config", str(self._folder / "harpoon.toml")),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
@@ -205,7 +206,8 @@ class EngineProcess:
         async for text in self.process.stdout:
             with contextlib.suppress(ValueError):  # the last one of a process that was killed
                 self.lines.append(json.loads(text))
-            self.ready.set()  # only one that says ready is the first
+                if self.lines[-1]["record"] == "ready":
+                    self.ready.set()
 
     @property
     def is_over(self) -> bool:
@@ -298,12 +300,14 @@ class Stage:
 
     async def _see_end(self, number: int, engine: EngineProcess) -> None:
         """Killed, or an end in order: everything else is a complaint, and so is a traceback."""
-        try:
-            status = await asyncio.wait_for(engine.end(), STOP_S)
-        except TimeoutError:
-            self._ends.append(f"life {number} did not end {STOP_S} s after it was told to")
+        end = asyncio.create_task(engine.end())
+        await asyncio.wait({end}, timeout=STOP_S)
+        if not end.done():
+            engine.signal(signal.SIGUSR2)  # chaos_engine.py writes where it is stuck
+            await asyncio.sleep(SIGNAL_S)
             engine.signal(signal.SIGKILL)
-            status = await engine.end()
+            self._ends.append(f"life {number} did not end {STOP_S} s after it was told to")
+        status = await end
         self._kill_at = self._engine = None
         self.counts["kills"] += status == -signal.SIGKILL
         said = engine.complaint()
