@@ -1,5 +1,5 @@
 # PYTHON=...     another interpreter than python3, for a .venv that is not there yet
-# DEMO_ARGS=...  handed to `harpoon demo`;  TEST_ARGS=...  handed to pytest
+# DEMO_ARGS=...  handed to `harpoon demo`;  TEST_ARGS=...  to pytest;  SOAK_ARGS=...  to tests/soak.py
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ C_WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 MAKE_SELF := @$(MAKE) --silent --no-print-directory
 
 .NOTPARALLEL:
-.PHONY: help demo test asan fuzz valgrind clean system system-test
+.PHONY: help demo test asan fuzz valgrind soak clean system system-test
 
 help:
 	@echo 'make demo    install what is missing, then run `harpoon demo $$DEMO_ARGS` on loopback'
@@ -20,6 +20,7 @@ help:
 	@echo 'make asan    the tests again, with AddressSanitizer and UBSan in the C library'
 	@echo 'make fuzz    fuzz the parsers and the book file, $$FUZZ_S seconds each (300)'
 	@echo 'make valgrind  run the C tests under valgrind'
+	@echo 'make soak    twelve simulated hours in as many minutes: `tests/soak.py $$SOAK_ARGS`'
 	@echo 'make clean   remove .venv, build and every cache'
 
 demo: system
@@ -63,6 +64,10 @@ fuzz: system-test
 
 valgrind: system-test
 	@$(BIN)/python tests/native.py valgrind
+
+soak: system
+	$(MAKE_SELF) $(VENV)/installed
+	@$(BIN)/python tests/soak.py $(SOAK_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
