@@ -1,5 +1,6 @@
 # PYTHON=...     another interpreter than python3, for a .venv that is not there yet
 # DEMO_ARGS=...  handed to `harpoon demo`;  TEST_ARGS=...  to pytest;  SOAK_ARGS=...  to tests/soak.py
+# CHAOS_RUNS=... seeded runs of `make chaos`, 500 unless it is given
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ C_WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 MAKE_SELF := @$(MAKE) --silent --no-print-directory
 
 .NOTPARALLEL:
-.PHONY: help demo test asan fuzz valgrind soak clean system system-test
+.PHONY: help demo test asan fuzz valgrind chaos soak clean system system-test
 
 help:
 	@echo 'make demo    install what is missing, then run `harpoon demo $$DEMO_ARGS` on loopback'
@@ -20,6 +21,7 @@ help:
 	@echo 'make asan    the tests again, with AddressSanitizer and UBSan in the C library'
 	@echo 'make fuzz    fuzz the parsers and the book file, $$FUZZ_S seconds each (300)'
 	@echo 'make valgrind  run the C tests under valgrind'
+	@echo 'make chaos   $$CHAOS_RUNS seeded runs (500) with faults and kill -9; goes on where it stopped'
 	@echo 'make soak    twelve simulated hours in as many minutes: `tests/soak.py $$SOAK_ARGS`'
 	@echo 'make clean   remove .venv, build and every cache'
 
@@ -64,6 +66,16 @@ fuzz: system-test
 
 valgrind: system-test
 	@$(BIN)/python tests/native.py valgrind
+
+# Seeds that have passed are not run again until something is built anew or the runs are others.
+CHAOS_RUNS ?= 500
+CHAOS_PASSED := build/chaos/passed
+chaos: system-test
+	$(MAKE_SELF) $(VENV)/tools $(VENV)/installed $(CHAOS_PASSED)
+	@$(BIN)/python tests/chaos.py --runs $(CHAOS_RUNS) --passed $(CHAOS_PASSED)
+
+$(CHAOS_PASSED): $(VENV)/installed $(wildcard tests/chaos*.py)
+	@mkdir -p $(@D) && : >$@
 
 soak: system
 	$(MAKE_SELF) $(VENV)/installed

@@ -65,7 +65,7 @@ class Contender:
         try:
             self._engine.command_connect(address_of(self._settings))
             self._wait(lambda: self._open)
-            self._engine.command_hold(False)
+            self._engine.command_hold(False, 0)
             yield
         finally:
             self._engine.command_stop()

@@ -22,11 +22,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import Path
 
 from engine.processes import at_stdin_eof
-from engine.sim.binance import SYMBOLS, Connection, LedgerEntry, Venue
+from engine.sim.binance import Venue
+from engine.sim.call import Connection
+from engine.sim.ledger import Entry, LedgerEntry
+from engine.sim.rates import Limits
 from harpoon_bench.children import as_child, say
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; also the type of the control message
@@ -35,6 +37,7 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 TEXT, CLOSE, PING, PONG, FIN = 1, 8, 9, 10, 0x80
 READ_BYTES = 1 << 16
 LOOK_EVERY_S = 0.0002
+UNLIMITED = Limits(request_weight=10**12, orders_10_s=10**12, orders_day=10**12)
 
 
 class Session:
@@ -153,14 +156,11 @@ class Peer:
 
     def __init__(self, api_key: str, api_secret: str) -> None:
         self._accepted: list[str] = []
-        self._venue = Venue(
-            keys={api_key: api_secret},
-            last_price=dict.fromkeys(SYMBOLS, Decimal(60000)),
-            record=self._on,
-        )
+        self._venue = Venue(keys={api_key: api_secret}, record=self._on, limits=UNLIMITED)
 
-    def _on(self, entry: LedgerEntry) -> None:
-        self._accepted.append(entry.client_id)
+    def _on(self, entry: Entry) -> None:
+        if isinstance(entry, LedgerEntry):
+            self._accepted.append(entry.client_id)
 
     def serve(self, session: Session) -> list[tuple[str, int | None]]:
         """The session's orders and their timestamps."""

@@ -12,6 +12,7 @@
 #define COMMAND_BYTES (1u << 18)
 #define TRANSACTION_BYTES (1u << 24) /* one of HP_TX_BYTES_MAX, and a block's worth of others */
 #define COPIES (1u << 18)            /* transactions: a busy half hour's */
+#define REQUESTED (1u << 12)         /* orders of the controlling thread: a run's, and more */
 
 _Static_assert(TRANSACTION_BYTES / 2 > HP_TX_BYTES_MAX + 64, "any transaction fits");
 
@@ -21,7 +22,7 @@ static int config_is_sane(const hp_engine_config *c)
 {
     return c->min_signal_sat >= 0 && c->sweep_inputs_min >= 1 &&
            c->message_bytes_max >= MESSAGE_BYTES_LEAST &&
-           c->message_bytes_max <= HP_RECORD_BYTES_MAX && c->cooldown_ns <= INT64_MAX &&
+           c->message_bytes_max <= HP_RECORD_BYTES_MAX - sizeof(hp_session_note) && c->cooldown_ns <= INT64_MAX &&
            c->send_timeout_ns > 0 && c->send_timeout_ns <= INT64_MAX / 2 && c->rearm_ns > 0 &&
            c->rearm_ns <= HP_REARM_NS_MAX && c->cpu >= -1 && c->cpu < CPU_SETSIZE &&
            c->transport <= HP_TRANSPORT_SYSCALL;
@@ -36,9 +37,11 @@ static int fill(hp_engine *e)
     e->strategy.seen = hp_seen_new(e->config.remembered, seed);
     if (!e->strategy.seen)
         return -HP_ECONFIG;
+    e->risk = hp_risk_new(e->config.max_orders, (int64_t)e->config.cooldown_ns);
+    e->requested = hp_seen_new(REQUESTED, seed);
     e->commands = hp_inbox_new(COMMAND_BYTES);
     e->transactions = hp_inbox_new(TRANSACTION_BYTES);
-    return e->commands && e->transactions ? 0 : -ENOMEM;
+    return e->risk && e->requested && e->commands && e->transactions ? 0 : -ENOMEM;
 }
 
 hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
@@ -56,8 +59,6 @@ hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
     e->strategy.impl = impl;
     e->strategy.min_signal_sat = config->min_signal_sat;
     e->strategy.sweep_inputs_min = config->sweep_inputs_min;
-    e->risk.max_orders = config->max_orders;
-    e->risk.cooldown_ns = (int64_t)config->cooldown_ns;
     e->magazine.rearm_ns = (int64_t)config->rearm_ns;
     memcpy(e->magazine.run, hp_journal_run(journal), sizeof e->magazine.run);
     e->journal = journal;
@@ -76,7 +77,8 @@ void hp_engine_free(hp_engine *e)
         return;
     for (uint32_t i = 0; i < e->n_feeds; i++)
         hp_feed_free(e->feeds[i]);
-    hp_session_free(e->session);
+    for (int k = 0; k < HP_SESSIONS; k++)
+        hp_session_free(e->links[k].session);
     hp_rehearsal_free(e->rehearsal);
     if (e->io_is_open)
         hp_io_close(&e->io);
@@ -85,6 +87,8 @@ void hp_engine_free(hp_engine *e)
     hp_hmac_key_free(e->key);
     hp_seen_free(e->strategy.seen);
     hp_seen_free(e->copies);
+    hp_seen_free(e->requested);
+    hp_risk_free(e->risk);
     hp_inbox_free(e->commands);
     hp_inbox_free(e->transactions);
     free(e);
@@ -159,56 +163,26 @@ void hp_engine_remember(hp_engine *e, const uint8_t outpoint[36])
 
 int hp_engine_set_clock_offset(hp_engine *e, int64_t offset_ms)
 {
+    hp_risk_set_clock_offset(e->risk, INT64_MIN); /* what is none leaves it unknown */
+    if (offset_ms == INT64_MIN)
+        return 0;
     if (offset_ms < -CLOCK_OFFSET_MS_MOST || offset_ms > CLOCK_OFFSET_MS_MOST)
         return -HP_ECONFIG;
+    hp_risk_set_clock_offset(e->risk, offset_ms);
     hp_magazine *m = &e->magazine;
     if (offset_ms == m->clock_offset_ms)
         return 0;
     m->clock_offset_ms = offset_ms;
-    m->due_ns = 0;
     for (uint32_t i = 0; i < m->n; i++) /* their timestamps are by the former clock */
-        m->rounds[i].framed.built_ns = m->rounds[i].sealed.built_ns = 0;
+        hp_magazine_forget(m, i);
     return 0;
 }
 
-/* ---- commands: the controlling thread -------------------------------------------------------- */
-
-static int post(hp_engine *e, int command, int64_t number, const uint8_t *bytes, size_t len)
-{
-    int rc = hp_inbox_put(e->commands, (uint32_t)command, number, bytes, len);
-    if (rc == 0)
-        hp_io_wake(&e->io);
-    return rc;
-}
-
-int hp_engine_command(hp_engine *e, int command, int64_t number, const uint8_t *bytes, size_t len)
-{
-    return command == HP_COMMAND_CONNECT ? -EINVAL : post(e, command, number, bytes, len);
-}
-
-/* The strings one behind the other, each with its NUL; port and time in the number. */
-int hp_engine_command_connect(hp_engine *e, const hp_venue_address *venue)
-{
-    const char *strings[] = {venue->ip, venue->host, venue->path,
-                             venue->ca_file ? venue->ca_file : ""};
-    char bytes[8192];
-    size_t len = 0;
-    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
-        size_t more = strlen(strings[i]) + 1;
-        if (more > sizeof bytes - len)
-            return -HP_ECONFIG;
-        memcpy(bytes + len, strings[i], more);
-        len += more;
-    }
-    if (venue->timeout_ns > INT64_MAX >> 16)
-        return -HP_ECONFIG;
-    int64_t number = (int64_t)(venue->timeout_ns << 16 | venue->port);
-    return post(e, HP_COMMAND_CONNECT, number, (const uint8_t *)bytes, len);
-}
+/* ---- the feed's thread ----------------------------------------------------------------------- */
 
 int hp_engine_offer_rawtx(hp_engine *e, const uint8_t *raw, size_t len, int64_t t_rx_ns, int offer)
 {
-    int rc = hp_inbox_put(e->transactions, (uint32_t)offer, t_rx_ns, raw, len);
+    int rc = hp_inbox_put(e->transactions, offer, 0, t_rx_ns, raw, len);
     if (rc == 0)
         hp_io_wake(&e->io);
     return rc;
@@ -226,8 +200,8 @@ int hp_engine_connect(hp_engine *e, const hp_venue_address *venue)
     rc = hp_engine_close(e);
     if (rc < 0 || (rc = hp_engine_furnish(e)) < 0)
         return rc;
-    rc = hp_session_connect(e->session, venue);
-    e->reason = hp_session_reason(e->session);
+    rc = hp_session_connect(e->links[0].session, venue);
+    e->reason = hp_session_reason(e->links[0].session);
     hp_engine_notice(e);
     return rc;
 }
@@ -248,16 +222,16 @@ int hp_engine_send_text(hp_engine *e, const uint8_t *text, size_t len)
     int rc = hp_engine_claim(e);
     if (rc < 0)
         return rc;
-    if (!e->session)
+    if (!e->links[0].session)
         return -HP_ENOT_READY;
-    rc = hp_session_send_text(e->session, text, len);
+    rc = hp_session_send_text(e->links[0].session, text, len);
     hp_engine_notice(e);
     return rc;
 }
 
 void hp_engine_hold(hp_engine *e, int held)
 {
-    e->held = held != 0;
+    e->links[0].held = held != 0;
 }
 
 int hp_engine_close(hp_engine *e)
@@ -265,21 +239,34 @@ int hp_engine_close(hp_engine *e)
     int rc = hp_engine_claim(e);
     if (rc < 0)
         return rc;
-    if (e->session)
-        hp_session_close(e->session);
+    if (e->links[0].session)
+        hp_session_close(e->links[0].session);
     hp_engine_notice(e);
     return 0;
 }
 
 int hp_engine_ready(const hp_engine *e)
 {
-    return e->session && hp_session_is_open(e->session);
+    for (int k = 0; k < HP_SESSIONS && e->links[k].session; k++)
+        if (hp_session_is_open(e->links[k].session))
+            return 1;
+    return 0;
 }
 
-int hp_engine_armed(const hp_engine *e, int order)
+int hp_engine_armed(const hp_engine *e, int order, int session)
 {
-    return order >= 0 && (uint32_t)order < e->magazine.n && hp_engine_ready(e) &&
-           hp_magazine_is_armed(&e->magazine, e->session, (uint32_t)order, hp_now_ns());
+    int64_t now_ns = hp_now_ns();
+    int armed = 0;
+    if (order < 0 || (uint32_t)order >= e->magazine.n)
+        return 0;
+    for (int k = 0; k < HP_SESSIONS; k++) {
+        if ((session != HP_EVERY_SESSION && session != k) || !hp_engine_takes_orders(e, k))
+            continue;
+        if (!hp_magazine_is_armed(&e->magazine, k, (uint32_t)order, now_ns))
+            return 0;
+        armed = 1;
+    }
+    return armed;
 }
 
 const char *hp_engine_reason(const hp_engine *e)
@@ -294,7 +281,7 @@ const char *hp_engine_transport(const hp_engine *e)
 
 const char *hp_engine_cipher(hp_engine *e)
 {
-    return e->session ? hp_session_cipher(e->session) : "";
+    return e->links[0].session ? hp_session_cipher(e->links[0].session) : "";
 }
 
 /* ---- any thread ------------------------------------------------------------------------------ */
@@ -317,12 +304,14 @@ void hp_engine_abort(hp_engine *e)
 
 void hp_engine_kill(hp_engine *e)
 {
-    atomic_store_explicit(&e->risk.killed, 1, memory_order_release);
+    hp_risk_kill(e->risk);
+    if (e->latch)
+        hp_latch_set(e->latch, "the running engine was told to stop");
 }
 
 int hp_engine_killed(const hp_engine *e)
 {
-    return atomic_load_explicit(&e->risk.killed, memory_order_acquire);
+    return hp_risk_is_killed(e->risk);
 }
 
 void hp_engine_stats(const hp_engine *e, hp_stats *stats)

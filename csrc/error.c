@@ -49,6 +49,7 @@ static const sentence sentences[] = {
     {HP_EZMTP_MECHANISM, "the peer wants a security mechanism other than NULL"},
     {HP_EZMTP_PROTOCOL, "the peer broke ZeroMQ's protocol"},
     {HP_EZMTP_TOO_BIG, "the peer sent a frame above the size limit"},
+    {HP_ELATCH, "the file is no kill latch, or a damaged one"},
     {ENOENT, "there is no such file"},
     {ECONNREFUSED, "the connection was refused"},
     {EHOSTUNREACH, "the host cannot be reached"},
@@ -65,6 +66,7 @@ static const sentence sentences[] = {
     {ENOMEM, "memory is short"},
     {ENOSPC, "there is no room left"},
     {EINVAL, "an argument makes no sense"},
+    {ERANGE, "a sum leaves its range"},
     {EPERM, "the kernel does not permit it"},
     {ENOSYS, "the kernel does not have it"},
 };

@@ -59,6 +59,7 @@ enum hp_error {
     HP_EZMTP_MECHANISM,      /* a security mechanism other than NULL */
     HP_EZMTP_PROTOCOL,       /* a frame or command breaks ZMTP */
     HP_EZMTP_TOO_BIG,        /* a frame above the size limit */
+    HP_ELATCH,               /* not a kill latch, or a damaged one, which counts as set */
 };
 
 /* A constant English sentence for a (negative or positive) return code. */
@@ -318,18 +319,129 @@ typedef struct hp_order_template {
     uint32_t body_signature_at;
 } hp_order_template;
 
-enum hp_verdict { /* what the risk gate said of a signal that a rule chose */
+enum hp_verdict { /* what the risk gate said of an order; docs/risk.md has them one by one */
     HP_ALLOWED = 0,
     HP_REFUSED_KILLED,     /* the kill latch is set */
     HP_REFUSED_NOT_READY,  /* no open session with the venue */
     HP_REFUSED_MAX_ORDERS, /* risk.max_orders are out already */
     HP_REFUSED_COOLDOWN,   /* risk.cooldown_ns since this rule's last order are not over */
-    HP_REFUSED_IN_BLOCK,   /* published with a block, behind a gap, or by a node that has just
-                              restarted: it may be old news */
+    HP_REFUSED_IN_BLOCK,   /* published with a block, or by a node that has just restarted: it may
+                              be old news */
     HP_REFUSED_JOURNAL,    /* the journal has no room for what must be in it before an order */
     HP_DRY_RUN,            /* everything was done but the send */
     HP_SEND_FAILED,        /* the send failed or was cut short: the outcome is unknown */
+    HP_REFUSED_EXCHANGE_COOLDOWN,
+    HP_REFUSED_ORDER_NOTIONAL,
+    HP_REFUSED_TOTAL_NOTIONAL,
+    HP_REFUSED_POSITION,
+    HP_REFUSED_RATE_SECOND,
+    HP_REFUSED_RATE_MINUTE,
+    HP_REFUSED_RATE_HOUR,
+    HP_REFUSED_RATE_DAY,
+    HP_REFUSED_SIGNAL_AGE,
+    HP_REFUSED_FEED,        /* behind a gap in the node's numbering, or behind its silence */
+    HP_REFUSED_PRICE_STALE, /* a limit needs the market's price, or the order's terms, and has none
+                               or an old one */
+    HP_REFUSED_PRICE_BAND,
+    HP_REFUSED_CLOCK,
+    HP_REFUSED_UNRESOLVED,
+    HP_REFUSED_VENUE_LIMIT,
+    HP_REFUSED_FILTER,    /* the venue would not take this order */
+    HP_REFUSED_DUPLICATE, /* an order with this client id has left in this run */
 };
+
+/* ---- risk ----------------------------------------------------------------------------------- */
+
+#define HP_NO_LIMIT INT64_MAX
+#define HP_RATE_MAX (1 << 18) /* orders in any window: more than venues take in a day */
+#define HP_MARKETS_MAX 16
+#define HP_VENUE_LIMITS_MAX 4
+
+/* Amounts (_e8) are in 1e-8 of a unit of the base asset or, where money is meant, of the quote
+ * asset; a price is quote for one base. Every `max_` is the most that is allowed: 0 allows nothing,
+ * HP_NO_LIMIT everything. */
+typedef struct hp_limits {
+    int64_t exchange_cooldown_ns;       /* between two orders for one exchange; 0: none */
+    int64_t max_order_notional_e8;
+    int64_t max_total_notional_e8;      /* of the orders of any 24 h */
+    int64_t max_position_notional_e8;   /* of a market, if all that is open on that side fills */
+    int64_t max_orders_per_second;      /* of any second, minute, hour, day; HP_RATE_MAX at most */
+    int64_t max_orders_per_minute;
+    int64_t max_orders_per_hour;
+    int64_t max_orders_per_day;
+    int64_t max_signal_age_ns;          /* from the feed's having the transaction to the gate */
+    int64_t max_feed_silence_ns;        /* after a longer one, what comes may be old news */
+    int64_t max_price_age_ns;
+    int64_t price_band_bp;              /* LIMIT: off the mid price; MARKET: from bid to ask */
+    int64_t max_clock_offset_ms;
+    int64_t max_unresolved;             /* orders whose end is not known, exits left out */
+    int64_t venue_headroom_percent;     /* of the venue's limits, kept for exits; 0..100 */
+} hp_limits;
+
+typedef struct hp_terms { /* what an order would trade */
+    int64_t quantity_e8;
+    int64_t price_e8; /* 0: MARKET */
+    uint16_t market;
+    uint8_t is_sell;
+    uint8_t pad[5];
+} hp_terms;
+
+typedef struct hp_price { /* the best offers of a market */
+    int64_t bid_e8;
+    int64_t ask_e8;
+    int64_t t_ns; /* when they came */
+    uint32_t market;
+    uint32_t pad;
+} hp_price;
+
+/* The end of an order: what was open of it is so no longer, and what was filled moves the position.
+ * `reduces` as in its hp_order_request. */
+typedef struct hp_settlement {
+    int64_t quantity_e8; /* that was counted as open when it left: all of it */
+    int64_t filled_e8;
+    uint32_t market;
+    uint8_t is_sell;
+    uint8_t reduces;
+    uint8_t pad[2];
+} hp_settlement;
+
+/* The venue's own limit of orders in a window of its clock, which begins at a multiple of window_ms
+ * since the epoch. */
+typedef struct hp_venue_limit {
+    uint64_t window_ms;
+    uint32_t index; /* below HP_VENUE_LIMITS_MAX: which of them this is */
+    uint32_t limit;
+    uint32_t used; /* in this window, as the venue counts */
+    uint32_t pad;
+} hp_venue_limit;
+
+#define HP_LATCH_REASON_MAX 255
+
+/* The kill latch: a small file that stops every engine which has it open, and stays set until a
+ * person resets it. A file that is damaged, cut short or something else counts as set. */
+typedef struct hp_latch hp_latch;
+
+typedef struct hp_latch_state {
+    int64_t set_at_ms; /* since the epoch; 0 when nobody knows */
+    char reason[256];
+    uint8_t is_set;
+    uint8_t is_damaged;
+} hp_latch_state;
+
+/* The latch at `path`, made (0600, not set) where there is no file. NULL on failure with *error
+ * set: -errno. */
+hp_latch *hp_latch_open(const char *path, int *error);
+void hp_latch_close(hp_latch *latch);
+/* Any thread, and a signal handler: set it, and write that to the disk. The first reason stays. 0
+ * or -errno. */
+int hp_latch_set(hp_latch *latch, const char *reason);
+/* 0, -errno, or -HP_ELATCH for a damaged one: remove the file. An engine that was running stays
+ * stopped. */
+int hp_latch_reset(hp_latch *latch);
+/* Any thread: 1 when it is set. */
+int hp_latch_is_set(const hp_latch *latch, hp_latch_state *state);
+/* Any thread: 1 while `path` still is this file, whole: else setting it would stop nobody. */
+int hp_latch_is_there(const hp_latch *latch);
 
 /* ---- WebSocket and TLS (bytes in, bytes out; RFC 6455, RFC 8446) ---------------------------- */
 
@@ -413,7 +525,9 @@ int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record);
  * number advances and all alternatives are wiped. Between hp_tls_sealed() and this no other call
  * may be made. Committing what was not sealed ends the write side. */
 void hp_tls_commit(hp_tls *tls, int slot);
-/* None was sent and none will be: all alternatives are wiped, the number stays. */
+/* The record in `slot`, or all alternatives, were not sent and will not be: they are wiped, the number
+ * stays. */
+void hp_tls_spoil(hp_tls *tls, int slot);
 void hp_tls_discard(hp_tls *tls);
 /* Why the last call failed, in OpenSSL's words; "" if it did not. */
 const char *hp_tls_reason(const hp_tls *tls);
@@ -491,6 +605,7 @@ typedef struct hp_feed_address {
 
 /* ---- what is recorded ------------------------------------------------------------------------ */
 
+#define HP_NO_TEMPLATE 0xffff
 #define HP_INTENT_OUTPOINTS 8 /* listed in one intent; HP_RECORD_SPENT has the others */
 #define HP_OUTPOINT_BYTES 36  /* txid, little-endian vout */
 
@@ -499,8 +614,8 @@ enum hp_record_kind { /* what the payload is */
     HP_RECORD_SIGNAL = 2,   /* hp_signal, then its listed hp_paid_output's */
     HP_RECORD_INTENT = 3,   /* hp_intent, then its outpoints: before the send */
     HP_RECORD_ORDER = 4,    /* hp_order_event: after the send or the refusal */
-    HP_RECORD_MESSAGE = 5,  /* text from the venue */
-    HP_RECORD_OPENED = 6,   /* a session is open; the cipher in words */
+    HP_RECORD_MESSAGE = 5,  /* hp_session_note, then text from the venue */
+    HP_RECORD_OPENED = 6,   /* hp_session_note, then the cipher in words: that session is open */
     HP_RECORD_CLOSED = 7,   /* hp_closed_note, then the reason in words */
     HP_RECORD_FEED = 8,     /* hp_feed_note, then words */
     HP_RECORD_BLOCK = 9,    /* hp_block_note */
@@ -511,21 +626,25 @@ enum hp_record_kind { /* what the payload is */
 };
 
 typedef struct hp_intent { /* an order that is about to leave, or would in dry-run */
-    uint8_t txid[32];
+    uint8_t txid[32];     /* zeros where no transaction was the reason */
     int64_t net_sat;
     int64_t timestamp_ms; /* in the order, venue time */
     int64_t t_rx_ns;      /* the transaction came in */
     int64_t t_trigger_ns; /* the rule matched */
+    hp_terms terms;       /* quantity 0: not told */
+    int64_t notional_e8;  /* as it counts in max_total_notional */
     uint32_t n_in;        /* outpoints that the transaction spends */
     uint32_t n_outpoints; /* that follow, at most HP_INTENT_OUTPOINTS */
-    uint16_t order;       /* template */
-    int16_t rule;
+    uint16_t order;       /* template; HP_NO_TEMPLATE for HP_COMMAND_ORDER */
+    int16_t rule;         /* -1 for HP_COMMAND_ORDER */
     uint16_t exchange;
-    uint8_t kind;         /* enum hp_kind */
+    uint8_t kind;         /* enum hp_kind; 0 for HP_COMMAND_ORDER */
     uint8_t live;         /* 0: dry-run */
     uint8_t armed;        /* sealed before the trigger */
+    uint8_t reduces;      /* as in hp_order_request */
     char client_id[37];
-    uint8_t pad[2];
+    char parent[37];      /* as in hp_order_request */
+    uint8_t pad[4];
 } hp_intent;
 
 enum hp_feed_note_kind { /* of what a user should know about a feed */
@@ -554,16 +673,27 @@ typedef struct hp_block_note { /* a block joined or left the node's chain */
     uint8_t pad;
 } hp_block_note;
 
+#define HP_SESSIONS 2 /* with the venue, so that one takes over before the other ends: 0 and 1 */
+#define HP_EVERY_SESSION (-1)
+
+typedef struct hp_session_note { /* which session it is about */
+    uint32_t session;
+    uint32_t pad;
+} hp_session_note;
+
 typedef struct hp_closed_note { /* a session ended, or could not be opened */
     int32_t error;    /* -errno or -HP_E..., 0 when we closed it */
     uint8_t was_open;
-    uint8_t pad[3];
+    uint8_t session;
+    uint8_t pad[2];
 } hp_closed_note;
 
 typedef struct hp_command_note {
     int64_t value;    /* what came with it */
     uint32_t command;
     int32_t error;    /* 0, or the code with which it was refused */
+    int32_t session;  /* as it came with the command */
+    uint32_t pad;
 } hp_command_note;
 
 /* ---- journal --------------------------------------------------------------------------------- */
@@ -694,12 +824,13 @@ typedef struct hp_order_event {
     int64_t sent_ns;         /* when the send returned; 0 when nothing was sent */
     int64_t stage_ns[11];    /* by enum hp_stage; -1 where the order did not pass */
     int32_t error;           /* -errno or -HP_E... of HP_SEND_FAILED */
-    uint16_t order;          /* template */
+    uint16_t order;          /* template; HP_NO_TEMPLATE for HP_COMMAND_ORDER */
     int16_t rule;
     uint16_t exchange;
     uint8_t verdict;         /* enum hp_verdict */
     uint8_t armed;           /* was sealed before the trigger */
-    char client_id[37];      /* "" when it was refused */
+    char client_id[37];      /* "" when a template's was refused */
+    uint8_t session;         /* that the order went to, or was tried last */
 } hp_order_event;
 
 typedef struct hp_stats {
@@ -749,28 +880,72 @@ int hp_engine_add_feed(hp_engine *engine, const hp_feed_address *address);
 /* An outpoint that has had its order, in another run: what spends it is a duplicate. */
 void hp_engine_remember(hp_engine *engine, const uint8_t outpoint[36]);
 
+/* Once, before anything below. Without it none of these limits holds; with it those that need a
+ * price, the terms or the clock refuse until they are told them. */
+int hp_engine_set_limits(hp_engine *engine, const hp_limits *limits);
+/* One more thing that is traded; its index is what hp_terms calls the market. */
+int hp_engine_add_market(hp_engine *engine);
+/* What an order template trades. */
+int hp_engine_set_terms(hp_engine *engine, int order, const hp_terms *terms);
+/* From other runs: what is held, of one market; an order that left so long ago (rule -1 and
+ * HP_NOBODY: an exit's, notional 0); an order that is open, as if it had left now; its end. */
+int hp_engine_set_position(hp_engine *engine, int market, int64_t position_e8);
+int hp_engine_count_past(hp_engine *engine, int64_t age_ns, int64_t notional_e8, int rule,
+                         int exchange);
+int hp_engine_expose(hp_engine *engine, const hp_settlement *order);
+int hp_engine_settle(hp_engine *engine, const hp_settlement *settlement);
+/* Once; the latch must outlive the engine. From the moment in which it is seen set, or not to be
+ * the file at its path any more, this engine sends no order, whatever becomes of the latch. */
+int hp_engine_use_latch(hp_engine *engine, hp_latch *latch);
+
 /* ---- the hot thread */
 
 /* The loop, until HP_COMMAND_STOP or hp_engine_abort(): feeds, orders, the venue, arming. The
- * calling thread owns the engine, and nobody else can hold it up. Every new connection is held (see
- * HP_COMMAND_HOLD). 0, or why it could not begin: hp_engine_reason() has words for -HP_ERING. */
+ * calling thread owns the engine, and nobody else can hold it up. 0, or why it could not begin:
+ * hp_engine_reason() has words for -HP_ERING.
+ *
+ * Every order template is armed on each session that takes orders: that is open, not held, and has
+ * nothing left to send. An order goes to the preferred session if that takes it, else to the other,
+ * and to one of them only (magazine.h). */
 int hp_engine_run(hp_engine *engine);
 
 enum hp_command { /* what the one controlling thread asks of the hot thread */
     HP_COMMAND_CONNECT = 1, /* hp_engine_command_connect() */
     HP_COMMAND_LISTEN,      /* the feeds may connect */
-    HP_COMMAND_TEXT,        /* send this text message, which is not an order */
-    HP_COMMAND_HOLD,        /* 1: refuse every order as not-ready; 0: no longer */
-    HP_COMMAND_CLOCK_OFFSET, /* ms: the venue's clock minus ours, in every order's timestamp */
-    HP_COMMAND_CLOSE,       /* say goodbye to the venue */
+    HP_COMMAND_TEXT,        /* send this text message, which is not an order, on that session */
+    HP_COMMAND_HOLD,        /* 1: that session takes no orders; with HP_EVERY_SESSION none does,
+                               which is a hold of its own. 0: no longer. A new connection is held */
+    HP_COMMAND_CLOCK_OFFSET, /* ms: the venue's clock minus ours, in every order's timestamp;
+                                INT64_MIN: unknown, and all but exits are refused as `clock` */
+    HP_COMMAND_CLOSE,       /* say goodbye to the venue on that session */
     HP_COMMAND_STOP,
+    HP_COMMAND_PREFER,      /* orders go to that session first; in the beginning to 0 */
+    HP_COMMAND_PRICE,       /* hp_price. Not recorded when it is taken */
+    HP_COMMAND_SETTLE,      /* hp_settlement */
+    HP_COMMAND_VENUE_LIMIT, /* hp_venue_limit */
+    HP_COMMAND_PAUSE,       /* CLOCK_MONOTONIC ns: until then every order is `venue-limit` */
+    HP_COMMAND_ENABLE,      /* order template: may be armed and fired, as from the beginning */
+    HP_COMMAND_DISABLE,     /* order template: is refused as `filter` */
+    HP_COMMAND_ORDER,       /* hp_order_request, then the text; the number is its timestamp_ms */
 };
 
-/* One thread, any: 0, or -ENOSPC while the hot thread does not come to it. */
-int hp_engine_command(hp_engine *engine, int command, int64_t number, const uint8_t *bytes,
-                      size_t len);
-/* Close what is open, then connect, TLS, upgrade: HP_RECORD_OPENED or HP_RECORD_CLOSED tells. */
-int hp_engine_command_connect(hp_engine *engine, const hp_venue_address *venue);
+/* An order that was made by the controlling thread. HP_RECORD_ORDER tells what became of it. */
+typedef struct hp_order_request {
+    hp_terms terms;
+    char client_id[37]; /* NUL behind it; 1 to HP_CLIENT_ID_LEN characters */
+    char parent[37];    /* client id of the order that this one undoes, or "" */
+    uint8_t reduces;    /* an exit: it lessens a position, and only killed, not-ready, journal,
+                           venue-limit and duplicate hold it up */
+    uint8_t pad[5];
+} hp_order_request;
+
+/* One thread, any: 0, or -ENOSPC while the hot thread does not come to it. `session` means nothing
+ * to a command that is not about one. HP_RECORD_COMMAND tells what came of it. */
+int hp_engine_command(hp_engine *engine, int command, int session, int64_t number,
+                      const uint8_t *bytes, size_t len);
+/* Close what is open on that session, then connect, TLS, upgrade: HP_RECORD_OPENED or
+ * HP_RECORD_CLOSED tells. */
+int hp_engine_command_connect(hp_engine *engine, int session, const hp_venue_address *venue);
 enum hp_offer { /* where a transaction stands in its publisher's numbering */
     HP_OFFER_NEXT = 0,
     HP_OFFER_BEHIND_GAP,
@@ -783,7 +958,7 @@ int hp_engine_offer_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int
 
 /* ---- the same in single steps, for one thread that owns the engine from the first of them on */
 
-/* Close what is open, then connect, TLS, upgrade: 0 when the session is open, else the error, for
+/* Session 0: close what is open, then connect, TLS, upgrade: 0 when it is open, else the error, for
  * which hp_engine_reason() has words. */
 int hp_engine_connect(hp_engine *engine, const hp_venue_address *venue);
 /* One raw transaction from a feed, which had it at t_rx_ns: the number of signals, -HP_ETX_... */
@@ -792,19 +967,21 @@ int hp_engine_rawtx(hp_engine *engine, const uint8_t *raw, size_t len, int64_t t
  * what can wait. 0; -HP_ENOT_READY without a session or feed to wait for; -ECANCELED when aborted,
  * which has ended the session. */
 int hp_engine_poll(hp_engine *engine, int64_t timeout_ns);
-/* HP_COMMAND_TEXT, HP_COMMAND_HOLD, HP_COMMAND_CLOCK_OFFSET, HP_COMMAND_CLOSE at once. */
+/* At once, of session 0: HP_COMMAND_TEXT, HP_COMMAND_HOLD, HP_COMMAND_CLOCK_OFFSET (of all),
+ * HP_COMMAND_CLOSE. */
 int hp_engine_send_text(hp_engine *engine, const uint8_t *text, size_t len);
 void hp_engine_hold(hp_engine *engine, int held);
 int hp_engine_set_clock_offset(hp_engine *engine, int64_t offset_ms);
 int hp_engine_close(hp_engine *engine);
-/* 1 when this order would be sent as it lies, sealed. */
-int hp_engine_armed(const hp_engine *engine, int order);
+/* 1 when this order would be sent as it lies, sealed, by that session, or by every one that takes
+ * orders, of which there must be one. */
+int hp_engine_armed(const hp_engine *engine, int order, int session);
 
-int hp_engine_ready(const hp_engine *engine);
+int hp_engine_ready(const hp_engine *engine); /* a session is open */
 const char *hp_engine_reason(const hp_engine *engine);
 /* The transport and what is used of it, in words. */
 const char *hp_engine_transport(const hp_engine *engine);
-const char *hp_engine_cipher(hp_engine *engine);
+const char *hp_engine_cipher(hp_engine *engine); /* session 0's */
 
 /* ---- any thread */
 
@@ -819,8 +996,10 @@ const hp_book *hp_engine_returned_book(hp_engine *engine);
 /* Any thread: what waits for the venue, now or later, gives up with -ECANCELED within 100 ms. */
 void hp_engine_abort(hp_engine *engine);
 
-/* Any thread: no order is sent any more. */
+/* Any thread, and a signal handler: no order is sent any more; the latch is set. */
 void hp_engine_kill(hp_engine *engine);
+/* Whether this engine has been told, or has seen it at its latch, which it looks at for every order
+ * and once a second. */
 int hp_engine_killed(const hp_engine *engine);
 
 /* The owning thread, or anybody after hp_engine_run(). */

@@ -13,7 +13,8 @@
 typedef struct header {
     int64_t number;
     uint32_t len;
-    uint32_t kind;
+    uint16_t kind;
+    int16_t session;
 } header;
 
 struct hp_inbox {
@@ -60,7 +61,8 @@ static int has_room(hp_inbox *inbox, uint64_t put, uint64_t want)
     return put + want - inbox->taken_seen <= inbox->size;
 }
 
-int hp_inbox_put(hp_inbox *inbox, uint32_t kind, int64_t number, const uint8_t *bytes, size_t len)
+int hp_inbox_put(hp_inbox *inbox, int kind, int session, int64_t number, const uint8_t *bytes,
+                 size_t len)
 {
     if (len > inbox->size / 2 - sizeof(header))
         return -ENOSPC;
@@ -74,7 +76,7 @@ int hp_inbox_put(hp_inbox *inbox, uint32_t kind, int64_t number, const uint8_t *
         at(inbox, put)->len = SKIP;
     put += skipped;
     header *item = at(inbox, put);
-    *item = (header){number, (uint32_t)len, kind};
+    *item = (header){number, (uint32_t)len, (uint16_t)kind, (int16_t)session};
     if (len)
         memcpy(item + 1, bytes, len);
     atomic_store_explicit(&inbox->put, put + want, memory_order_release);
@@ -90,7 +92,8 @@ int hp_inbox_next(hp_inbox *inbox, hp_inbox_item *item)
     if (to_end < sizeof(header) || at(inbox, taken)->len == SKIP)
         taken += to_end;
     const header *found = at(inbox, taken);
-    *item = (hp_inbox_item){(const uint8_t *)(found + 1), found->number, found->len, found->kind};
+    *item = (hp_inbox_item){(const uint8_t *)(found + 1), found->number, found->len, found->kind,
+                            found->session};
     inbox->end = taken + padded(found->len);
     return 1;
 }

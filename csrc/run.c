@@ -35,40 +35,51 @@ static void record_stranger(hp_engine *e, uint32_t kind, const void *first, size
         hp_engine_record(e, kind, first, first_len, second, second_len);
 }
 
-static void on_text(void *context, const uint8_t *text, size_t len)
+static void on_text(void *context, int session, const uint8_t *text, size_t len)
 {
-    record_stranger(context, HP_RECORD_MESSAGE, text, len, NULL, 0);
+    hp_session_note note = {.session = (uint32_t)session};
+    record_stranger(context, HP_RECORD_MESSAGE, &note, sizeof note, text, len);
 }
 
-static int record_words(hp_engine *e, uint32_t kind, const char *words)
+static int record_beginning(hp_engine *e, int session)
 {
-    return hp_engine_record(e, kind, words, strlen(words), NULL, 0);
+    hp_session_note note = {.session = (uint32_t)session};
+    const char *cipher = hp_session_cipher(e->links[session].session);
+    return hp_engine_record(e, HP_RECORD_OPENED, &note, sizeof note, cipher, strlen(cipher));
 }
 
-static int record_end(hp_engine *e)
+static int record_end(hp_engine *e, int session)
 {
+    const hp_link *link = &e->links[session];
     hp_closed_note note = {
-        .error = hp_session_error(e->session),
-        .was_open = e->told == HP_TOLD_OPEN,
+        .error = hp_session_error(link->session),
+        .was_open = link->told == HP_TOLD_OPEN,
+        .session = (uint8_t)session,
     };
-    e->reason = hp_session_reason(e->session);
+    e->reason = hp_session_reason(link->session);
     return hp_engine_record(e, HP_RECORD_CLOSED, &note, sizeof note, e->reason,
                             strlen(e->reason));
 }
 
+static void notice(hp_engine *e, int session)
+{
+    hp_link *link = &e->links[session];
+    enum hp_told now = hp_session_is_open(link->session)      ? HP_TOLD_OPEN
+                       : hp_session_is_opening(link->session) ? HP_TOLD_OPENING
+                                                              : HP_TOLD_CLOSED;
+    if (now == link->told)
+        return;
+    if (now < link->told && record_end(e, session) < 0)
+        return;
+    if (now == HP_TOLD_OPEN && record_beginning(e, session) < 0)
+        return;
+    link->told = (uint8_t)now;
+}
+
 void hp_engine_notice(hp_engine *e)
 {
-    enum hp_told now = hp_engine_ready(e)                                 ? HP_TOLD_OPEN
-                       : e->session && hp_session_is_opening(e->session) ? HP_TOLD_OPENING
-                                                                          : HP_TOLD_CLOSED;
-    if (now == e->told)
-        return;
-    if (now < e->told && record_end(e) < 0)
-        return;
-    if (now == HP_TOLD_OPEN &&
-        record_words(e, HP_RECORD_OPENED, hp_session_cipher(e->session)) < 0)
-        return;
-    e->told = (uint8_t)now;
+    for (int k = 0; k < HP_SESSIONS && e->links[k].session; k++)
+        notice(e, k);
 }
 
 /* ---- feeds ----------------------------------------------------------------------------------- */
@@ -85,7 +96,7 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
     hp_engine *e = context;
     e->sources[endpoint].has_sequence = 1;
     if (label != 'R')
-        e->sources[endpoint].in_block = 0;
+        e->sources[endpoint].doubt = HP_ALLOWED;
     if (label == 'A' || label == 'R')
         return;
     hp_block_note note = {.endpoint = (uint16_t)endpoint, .label = label};
@@ -93,13 +104,13 @@ static void on_sequence(void *context, int endpoint, uint8_t label, const uint8_
     record_stranger(e, HP_RECORD_BLOCK, &note, sizeof note, NULL, 0);
 }
 
-/* What was lost may have been a coinbase: what follows counts as a block's until we know better. A
- * restarted node publishes the mempool that it had saved, hours old. */
+/* What was lost may have been a coinbase: what follows is in doubt as a block's is. A restarted
+ * node publishes the mempool that it had saved, hours old. */
 void hp_engine_distrust(hp_engine *e, int source, int restarted)
 {
     hp_source *s = &e->sources[source];
     int64_t now_ns = hp_now_ns();
-    s->in_block = 1;
+    s->doubt = HP_REFUSED_FEED;
     s->last_rx_ns = now_ns;
     s->block_until_ns = now_ns + HP_BLOCK_NS;
     if (restarted)
@@ -158,80 +169,17 @@ int hp_engine_furnish(hp_engine *e)
         e->rehearsal = hp_rehearsal_new(&e->io, &rc);
     if (rc < 0)
         return rc;
-    if (!e->session)
-        e->session = hp_session_new(&e->io, &e->stats, e->config.message_bytes_max,
-                                    e->config.send_timeout_ns, on_text, e);
-    return e->session ? 0 : -ENOMEM;
-}
-
-/* ---- commands -------------------------------------------------------------------------------- */
-
-/* The strings of a command, one behind the other, each with its NUL. */
-static int connect_to(hp_engine *e, const hp_inbox_item *item)
-{
-    const char *ip = (const char *)item->bytes;
-    const char *host = ip + strlen(ip) + 1;
-    const char *path = host + strlen(host) + 1;
-    const char *ca_file = path + strlen(path) + 1;
-    hp_venue_address venue = {
-        .ip = ip,
-        .host = host,
-        .path = path,
-        .ca_file = *ca_file ? ca_file : NULL,
-        .timeout_ns = (uint64_t)item->number >> 16,
-        .port = (uint16_t)item->number,
-    };
-    hp_session_close(e->session);
-    hp_engine_notice(e);
-    e->held = 1;
-    e->told = HP_TOLD_OPENING; /* so that its end is told even if it is at once */
-    return hp_session_start(e->session, &venue);
-}
-
-static int carry_out(hp_engine *e, const hp_inbox_item *item)
-{
-    switch (item->kind) {
-    case HP_COMMAND_CONNECT:
-        return connect_to(e, item);
-    case HP_COMMAND_LISTEN:
-        e->listening = 1;
-        return 0;
-    case HP_COMMAND_TEXT:
-        return hp_session_send_text(e->session, item->bytes, item->len);
-    case HP_COMMAND_HOLD:
-        e->held = item->number != 0;
-        return 0;
-    case HP_COMMAND_CLOCK_OFFSET:
-        return hp_engine_set_clock_offset(e, item->number);
-    case HP_COMMAND_CLOSE:
-        hp_session_close(e->session);
-        return 0;
-    case HP_COMMAND_STOP:
-        e->stopping = 1;
-        return 0;
-    default:
-        return -EINVAL;
+    for (int k = 0; k < HP_SESSIONS && !e->links[k].session; k++) {
+        hp_session *session = hp_session_new(k, &e->io, &e->stats, e->config.message_bytes_max,
+                                             e->config.send_timeout_ns, on_text, e);
+        if (!session)
+            return -ENOMEM;
+        e->links[k].session = e->magazine.sessions[k] = session;
     }
+    return 0;
 }
 
-static void obey(hp_engine *e, const hp_inbox_item *item)
-{
-    hp_command_note note = {.value = item->number, .command = item->kind};
-    note.error = carry_out(e, item);
-    hp_engine_record(e, HP_RECORD_COMMAND, &note, sizeof note, NULL, 0);
-    hp_engine_notice(e);
-}
-
-/* One a turn: some wait for the network. */
-static int take_command(hp_engine *e)
-{
-    hp_inbox_item item;
-    if (!hp_inbox_next(e->commands, &item))
-        return 0;
-    obey(e, &item);
-    hp_inbox_done(e->commands);
-    return 1;
-}
+/* ---- one turn -------------------------------------------------------------------------------- */
 
 static int take_transactions(hp_engine *e)
 {
@@ -246,15 +194,29 @@ static int take_transactions(hp_engine *e)
     return n;
 }
 
-/* ---- one turn -------------------------------------------------------------------------------- */
-
-static int work_session(hp_engine *e)
+static int work_sessions(hp_engine *e)
 {
     uint64_t before = e->stats.bytes_received;
-    if (hp_session_is_opening(e->session) || hp_session_is_open(e->session))
-        hp_session_work(e->session);
+    for (int k = 0; k < HP_SESSIONS; k++)
+        hp_session_work(e->links[k].session);
     hp_engine_notice(e);
     return e->stats.bytes_received != before;
+}
+
+int hp_engine_takes_orders(const hp_engine *e, int session)
+{
+    const hp_link *link = &e->links[session];
+    return !e->held && !link->held && link->session && hp_session_is_open(link->session);
+}
+
+int hp_engine_taker(const hp_engine *e, int except)
+{
+    for (int n = 0; n < HP_SESSIONS; n++) {
+        int session = (e->preferred + n) % HP_SESSIONS;
+        if (session != except && hp_engine_takes_orders(e, session))
+            return session;
+    }
+    return -1;
 }
 
 /* Whoever has set the latch: that it was seen. */
@@ -263,12 +225,14 @@ static void tell_kill(hp_engine *e)
     if (e->kill_told || !hp_engine_killed(e))
         return;
     e->kill_told = 1;
-    record_words(e, HP_RECORD_NOTICE, "killed: no order is sent any more");
+    static const char words[] = "killed: no order is sent any more";
+    hp_engine_record(e, HP_RECORD_NOTICE, words, sizeof words - 1, NULL, 0);
 }
 
 static void tell_stats(hp_engine *e, int64_t now_ns)
 {
     e->next_stats_ns = now_ns + STATS_EVERY_NS;
+    hp_limits_look(e, now_ns);
     hp_engine_record(e, HP_RECORD_STATS, &e->stats, sizeof e->stats, NULL, 0);
 }
 
@@ -283,17 +247,23 @@ static int is_trading(const hp_engine *e)
     return hp_engine_ready(e) && e->strategy.n_rules > 0;
 }
 
-static int is_arming(const hp_engine *e)
+/* The sessions on which orders are armed, bit by number. */
+static unsigned arming(const hp_engine *e)
 {
-    return is_trading(e) && !e->held && hp_journal_ready(e->journal) &&
-           hp_session_can_arm(e->session);
+    unsigned sessions = 0;
+    if (!is_trading(e) || !hp_journal_ready(e->journal))
+        return 0;
+    for (int k = 0; k < HP_SESSIONS; k++)
+        if (hp_engine_takes_orders(e, k) && hp_session_can_arm(e->links[k].session))
+            sessions |= 1u << k;
+    return sessions;
 }
 
 /* One small step of what can wait. */
 static enum outcome idle(hp_engine *e, int64_t now_ns)
 {
     tell_kill(e);
-    if (is_arming(e) && hp_magazine_step(&e->magazine, e->session, now_ns) != 0) {
+    if (hp_magazine_step(&e->magazine, arming(e), now_ns) != 0) {
         hp_engine_notice(e);
         return STEP;
     }
@@ -309,7 +279,7 @@ static enum outcome idle(hp_engine *e, int64_t now_ns)
 /* A flood may put off what can wait, but not for good. */
 static int is_overdue(const hp_engine *e, int64_t now_ns)
 {
-    return now_ns >= e->next_stats_ns || (is_arming(e) && now_ns >= e->magazine.due_ns);
+    return now_ns >= e->next_stats_ns || (now_ns >= e->magazine.due_ns && arming(e));
 }
 
 /* While we were held up, a pause between two transactions was ours and not their publisher's. */
@@ -325,12 +295,12 @@ static enum outcome turn(hp_engine *e, int64_t now_ns)
 {
     discount_delay(e, now_ns);
     e->strategy.book = hp_handover_take(&e->books, e->strategy.book);
-    int work = take_command(e);
+    int work = hp_engine_take_command(e);
     e->io_error = hp_io_turn(&e->io);
     for (uint32_t i = 0; e->listening && i < e->n_feeds; i++)
         work += hp_feed_work(e->feeds[i], now_ns);
     work += take_transactions(e);
-    work += work_session(e);
+    work += work_sessions(e);
     if (work && !is_overdue(e, now_ns))
         return CAME;
     enum outcome outcome = idle(e, now_ns);
@@ -340,16 +310,20 @@ static enum outcome turn(hp_engine *e, int64_t now_ns)
 /* When somebody wants to be worked at the latest. */
 static int64_t next_ns(const hp_engine *e)
 {
-    int64_t next = hp_session_next_ns(e->session);
+    int64_t next = e->next_stats_ns;
+    for (int k = 0; k < HP_SESSIONS; k++) {
+        int64_t session_ns = hp_session_next_ns(e->links[k].session);
+        next = session_ns < next ? session_ns : next;
+    }
     for (uint32_t i = 0; e->listening && i < e->n_feeds; i++) {
         int64_t feed_ns = hp_feed_next_ns(e->feeds[i]);
         next = feed_ns < next ? feed_ns : next;
     }
     if (is_trading(e) && e->next_rehearsal_ns < next)
         next = e->next_rehearsal_ns;
-    if (is_arming(e) && e->magazine.due_ns < next)
+    if (e->magazine.due_ns < next && arming(e))
         next = e->magazine.due_ns;
-    return next < e->next_stats_ns ? next : e->next_stats_ns;
+    return next;
 }
 
 static void sleep_until(hp_engine *e, int64_t wake_ns)
@@ -366,6 +340,22 @@ static int is_aborted(const hp_engine *e)
     return atomic_load_explicit(&e->aborted, memory_order_relaxed);
 }
 
+static void abandon_sessions(hp_engine *e)
+{
+    for (int k = 0; k < HP_SESSIONS; k++)
+        hp_session_abandon(e->links[k].session);
+    hp_engine_notice(e);
+}
+
+/* Whether there is a session to wait for. */
+static int is_connected(const hp_engine *e)
+{
+    for (int k = 0; k < HP_SESSIONS; k++)
+        if (hp_session_is_open(e->links[k].session) || hp_session_is_opening(e->links[k].session))
+            return 1;
+    return 0;
+}
+
 int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
 {
     int rc = hp_engine_claim(e);
@@ -377,11 +367,10 @@ int hp_engine_poll(hp_engine *e, int64_t timeout_ns)
         enum outcome outcome = turn(e, hp_now_ns());
         if (e->io_error < 0)
             return e->io_error;
-        if (!e->n_feeds && !hp_engine_ready(e))
+        if (!e->n_feeds && !is_connected(e))
             return -HP_ENOT_READY;
         if (is_aborted(e)) {
-            hp_session_abandon(e->session);
-            hp_engine_notice(e);
+            abandon_sessions(e);
             return -ECANCELED;
         }
         if (outcome == CAME || hp_now_ns() >= end_ns)
@@ -412,13 +401,11 @@ int hp_engine_run(hp_engine *e)
     while (!e->stopping && !is_aborted(e) && e->io_error >= 0)
         if (turn(e, hp_now_ns()) == NOTHING && !e->config.spin)
             sleep_until(e, INT64_MAX);
-    if (e->stopping && e->io_error >= 0)
-        hp_session_close(e->session);
-    else
-        hp_session_abandon(e->session);
+    for (int k = 0; e->stopping && e->io_error >= 0 && k < HP_SESSIONS; k++)
+        hp_session_close(e->links[k].session);
+    abandon_sessions(e);
     for (uint32_t i = 0; i < e->n_feeds; i++)
         hp_feed_leave(e->feeds[i]);
-    hp_engine_notice(e);
     tell_stats(e, hp_now_ns());
     return e->io_error;
 }

@@ -114,13 +114,17 @@ void hp_seal_end(hp_seal *s)
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
+void hp_seal_spoil(hp_seal *s, int slot)
+{
+    OPENSSL_cleanse(s->record[slot], s->len[slot]);
+    s->len[slot] = 0;
+    s->sealed &= ~(UINT64_C(1) << slot);
+}
+
 void hp_seal_discard(hp_seal *s)
 {
-    for (; s->sealed; s->sealed &= s->sealed - 1) {
-        int slot = __builtin_ctzll(s->sealed);
-        OPENSSL_cleanse(s->record[slot], s->len[slot]);
-        s->len[slot] = 0;
-    }
+    while (s->sealed)
+        hp_seal_spoil(s, __builtin_ctzll(s->sealed));
 }
 
 /* The next number, for one record that leaves or has left. */

@@ -56,7 +56,8 @@ int hp_seal_is_worn(const hp_seal *seal); /* the key has had its records: a KeyU
 int hp_seal_ahead(hp_seal *seal, int slot, const uint8_t *data, size_t len);
 /* An alternative has left: its number is taken. */
 void hp_seal_commit(hp_seal *seal);
-/* None has left and none will. */
+/* One alternative, or any there is: it has not left and will not. */
+void hp_seal_spoil(hp_seal *seal, int slot);
 void hp_seal_discard(hp_seal *seal);
 /* Walk the way of the next record and read the alternatives, so that both stay in the caches. */
 void hp_seal_touch(hp_seal *seal);

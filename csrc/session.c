@@ -48,6 +48,7 @@ struct hp_session {
     size_t message_len;
     uint32_t message_bytes_max;
     int64_t deadline_ns; /* of the opening */
+    int number;          /* of HP_SESSIONS */
     int port;            /* of `io`, or -1 */
     int status;          /* HTTP's, in the answer to the upgrade; 0 before */
     uint8_t step;        /* enum step */
@@ -70,7 +71,7 @@ struct hp_session {
     char reason[REASON_BYTES];
 };
 
-hp_session *hp_session_new(hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
+hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
                            uint64_t send_timeout_ns, hp_on_text on_text, void *context)
 {
     hp_session *s = calloc(1, sizeof *s);
@@ -79,6 +80,7 @@ hp_session *hp_session_new(hp_io *io, hp_stats *stats, uint32_t message_bytes_ma
     s->plaintext_cap = (size_t)message_bytes_max + HP_WS_HEADER_MAX + PLAINTEXT_SLACK;
     s->plaintext = malloc(s->plaintext_cap);
     s->message = malloc(message_bytes_max);
+    s->number = number;
     s->io = io;
     s->stats = stats;
     s->message_bytes_max = message_bytes_max;
@@ -233,6 +235,12 @@ int hp_session_fire(hp_session *s, int slot, int64_t *now_ns)
     return 0;
 }
 
+void hp_session_spoil(hp_session *s, int slot)
+{
+    if (s->step == OPEN)
+        hp_tls_spoil(s->tls, slot);
+}
+
 void hp_session_disarm(hp_session *s)
 {
     if (s->step == OPEN)
@@ -327,7 +335,7 @@ static int deliver(hp_session *s, const uint8_t *text, size_t len)
 {
     if (!hp_utf8_valid(text, len))
         return broken(s, -HP_EWS_UTF8, CLOSE_INVALID_DATA, "reading from the venue");
-    s->on_text(s->context, text, len);
+    s->on_text(s->context, s->number, text, len);
     return 0;
 }
 

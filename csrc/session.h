@@ -6,13 +6,13 @@
 
 #define HP_FRAME_BYTES_MAX 8192 /* the longest text we send, with its header */
 
-/* Called for every whole text message. */
-typedef void (*hp_on_text)(void *context, const uint8_t *text, size_t len);
+/* Called for every whole text message; `number` is the session's. */
+typedef void (*hp_on_text)(void *context, int number, const uint8_t *text, size_t len);
 
 typedef struct hp_session hp_session;
 
 /* NULL when memory is short. `io`, `stats` and `context` must outlive the session. */
-hp_session *hp_session_new(hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
+hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
                            uint64_t send_timeout_ns, hp_on_text on_text, void *context);
 void hp_session_free(hp_session *session);
 
@@ -58,7 +58,8 @@ int hp_session_is_armed(const hp_session *session, int slot);
 /* Send what is_armed says is there: 0, or the error that closed the session. *now_ns is the time
  * before, and then that when the send returned. */
 int hp_session_fire(hp_session *session, int slot, int64_t *now_ns);
-/* None of them is sent. */
+/* That one, or none of them, is sent any more. */
+void hp_session_spoil(hp_session *session, int slot);
 void hp_session_disarm(hp_session *session);
 
 /* Leave at once and without a word: -ECANCELED. */

@@ -424,6 +424,12 @@ void hp_tls_commit(hp_tls *tls, int slot)
         end_writer(tls); /* under which number did it leave? */
 }
 
+void hp_tls_spoil(hp_tls *tls, int slot)
+{
+    if (is_slot(slot))
+        hp_seal_spoil(&tls->seal, slot);
+}
+
 void hp_tls_discard(hp_tls *tls)
 {
     hp_seal_discard(&tls->seal);

@@ -35,27 +35,42 @@ static void lap(stopwatch *w, int stage)
 
 /* ---- one order ------------------------------------------------------------------------------- */
 
-/* A round that is not armed, made on the spot, or only sealed where it lies framed: 1 sealed ahead,
- * 0 only framed, or an error. */
-static int load(hp_engine *e, uint32_t i, stopwatch *w)
+/* The round on its session, as it waits or made on the spot: 1 sealed ahead, 0 only framed, or an
+ * error. */
+static int load(hp_engine *e, hp_order_event *o, stopwatch *w)
 {
-    if (!hp_magazine_is_framed(&e->magazine, i, w->last_ns)) {
-        hp_magazine_build(&e->magazine, i, w->last_ns);
+    hp_magazine *m = &e->magazine;
+    uint32_t i = o->order;
+    o->armed = (uint8_t)hp_magazine_is_armed(m, o->session, i, w->last_ns);
+    if (o->armed)
+        return 1;
+    if (!hp_magazine_is_framed(m, i, w->last_ns)) {
+        hp_magazine_build(m, i, w->last_ns);
         lap(w, HP_STAGE_BUILD);
-        hp_order_sign(&e->magazine.orders[i]);
+        hp_order_sign(&m->orders[i]);
         lap(w, HP_STAGE_SIGN);
-        int rc = hp_magazine_frame(&e->magazine, e->session, i);
+        int rc = hp_magazine_frame(m, o->session, i);
         lap(w, HP_STAGE_FRAME);
         if (rc < 0)
             return rc;
     }
-    int rc = hp_magazine_seal(&e->magazine, e->session, i);
+    int rc = hp_magazine_seal(m, o->session, i);
     lap(w, HP_STAGE_SEAL);
     return rc;
 }
 
+/* The session that has not taken the order is left for the other: 0 when that takes none. */
+static int try_other(hp_engine *e, hp_order_event *o)
+{
+    int other = hp_engine_taker(e, o->session);
+    if (other >= 0)
+        o->session = (uint8_t)other;
+    return other >= 0;
+}
+
 /* The order is in the journal before it can be anywhere else. */
-static int write_intent(hp_engine *e, const hp_tx *tx, const hp_signal *s, const hp_order_event *o)
+static int write_intent(hp_engine *e, const hp_tx *tx, const hp_signal *s, const hp_order_event *o,
+                        int64_t notional_e8)
 {
     uint8_t outpoints[HP_INTENT_OUTPOINTS][36];
     hp_intent intent;
@@ -66,6 +81,8 @@ static int write_intent(hp_engine *e, const hp_tx *tx, const hp_signal *s, const
     intent.timestamp_ms = o->timestamp_ms;
     intent.t_rx_ns = o->rx_ns;
     intent.t_trigger_ns = o->trigger_ns;
+    intent.terms = e->terms[o->order];
+    intent.notional_e8 = notional_e8;
     intent.n_in = tx->n_in;
     intent.order = o->order;
     intent.rule = o->rule;
@@ -83,61 +100,65 @@ static int write_intent(hp_engine *e, const hp_tx *tx, const hp_signal *s, const
 
 /* A session that cannot seal ahead: seal and send now. A dry run seals for nobody, since a record
  * that is sealed and not sent would break such a session's sequence. */
-static int seal_and_send(hp_engine *e, uint32_t i, stopwatch *w)
+static int seal_and_send(hp_engine *e, const hp_order_event *o, stopwatch *w)
 {
-    const hp_round *round = &e->magazine.rounds[i];
+    const hp_round *round = &e->magazine.rounds[o->order];
+    hp_session *session = e->links[o->session].session;
     int rc = e->config.live
-                 ? hp_session_seal(e->session, round->frame, round->frame_len)
+                 ? hp_session_seal(session, round->frame, round->frame_len)
                  : hp_rehearsal_seal(e->rehearsal, round->frame, round->frame_len);
     lap(w, HP_STAGE_SEAL);
     if (rc < 0 || !e->config.live)
         return rc;
-    rc = hp_session_flush(e->session);
+    rc = hp_session_flush(session);
     lap(w, HP_STAGE_SEND);
     return rc;
 }
 
-static int send_sealed(hp_engine *e, uint32_t i, stopwatch *w)
+static int send_sealed(hp_engine *e, const hp_order_event *o, stopwatch *w)
 {
+    hp_session *session = e->links[o->session].session;
     if (!e->config.live) {
-        hp_session_disarm(e->session);
+        hp_session_disarm(session);
         return 0;
     }
     int64_t now_ns = w->last_ns;
-    int rc = hp_session_fire(e->session, (int)i, &now_ns);
+    int rc = hp_session_fire(session, o->order, &now_ns);
     lap_at(w, HP_STAGE_SEND, now_ns);
     return rc;
 }
 
 /* What the risk gate has allowed: take the order that waits, or make it; intent; send. */
-static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_order_event *o,
-                 stopwatch *w)
+static void fire(hp_engine *e, const hp_tx *tx, const hp_signal *s, hp_candidate *c,
+                 hp_order_event *o, stopwatch *w)
 {
-    uint32_t i = o->order;
-    hp_round *round = &e->magazine.rounds[i];
-    o->armed = (uint8_t)hp_magazine_is_armed(&e->magazine, e->session, i, w->last_ns);
-    int sealed = o->armed ? 1 : load(e, i, w);
+    const hp_round *round = &e->magazine.rounds[o->order];
+    o->session = (uint8_t)hp_engine_taker(e, -1);
+    int sealed = load(e, o, w);
+    if (sealed < 0 && try_other(e, o))
+        sealed = load(e, o, w);
     if (sealed < 0) { /* nothing can have left */
         o->verdict = HP_REFUSED_NOT_READY;
         o->error = sealed;
         return;
     }
-    const hp_shot *shot = sealed ? &round->sealed : &round->framed;
+    const hp_shot *shot = sealed ? &round->sealed[o->session] : &round->framed;
     memcpy(o->client_id, shot->client_id, sizeof o->client_id);
     o->timestamp_ms = shot->timestamp_ms;
-    if (write_intent(e, tx, s, o) < 0) {
+    if (write_intent(e, tx, s, o, c->notional_e8) < 0) {
         o->verdict = HP_REFUSED_JOURNAL;
         return;
     }
     lap(w, HP_STAGE_JOURNAL);
-    hp_risk_count(&e->risk, (uint32_t)o->rule, w->last_ns);
-    int rc = sealed ? send_sealed(e, i, w) : seal_and_send(e, i, w);
-    hp_magazine_spend(&e->magazine, i);
+    c->now_ns = w->last_ns;
+    hp_risk_count(e->risk, c);
+    int rc = sealed ? send_sealed(e, o, w) : seal_and_send(e, o, w);
+    hp_magazine_spend(&e->magazine, o->order, o->client_id);
     o->error = rc < 0 ? rc : 0;
     o->verdict = rc < 0 ? HP_SEND_FAILED : e->config.live ? HP_ALLOWED : HP_DRY_RUN;
 }
 
-static void count(hp_engine *e, const hp_order_event *o)
+void hp_trade_count(hp_engine *e, const hp_order_event *o)
 {
     switch (o->verdict) {
     case HP_ALLOWED:
@@ -160,35 +181,41 @@ static void count(hp_engine *e, const hp_order_event *o)
 }
 
 /* A signal that a rule chose, from the gate to the wire. */
-static void act(hp_engine *e, const hp_tx *tx, const hp_signal *s, int in_block, hp_order_event *o)
+static void act(hp_engine *e, const hp_tx *tx, const hp_signal *s, int doubt, hp_order_event *o)
 {
     stopwatch w = {hp_now_ns(), o->stage_ns};
     o->rule = s->rule;
     o->order = e->strategy.rules[s->rule].order;
     o->exchange = s->exchange;
     memcpy(o->txid, s->txid, sizeof o->txid);
-    hp_circumstances now = {
+    hp_candidate candidate = {
         .now_ns = w.last_ns,
-        .ready = hp_engine_ready(e) && !e->held,
-        .in_block = in_block,
-        .journal = hp_journal_ready(e->journal),
+        .rx_ns = o->rx_ns,
+        .terms = &e->terms[o->order],
+        .rule = s->rule,
+        .exchange = s->exchange,
+        .ready = hp_engine_taker(e, -1) >= 0,
+        .journal = (uint8_t)hp_journal_ready(e->journal),
+        .enabled = !e->magazine.disabled[o->order],
+        .doubt = (uint8_t)doubt,
+        .live = e->config.live,
     };
-    o->verdict = (uint8_t)hp_risk_check(&e->risk, (uint32_t)s->rule, &now);
+    o->verdict = (uint8_t)hp_risk_check(e->risk, &candidate);
     lap(&w, HP_STAGE_RISK);
     if (o->verdict == HP_ALLOWED)
-        fire(e, tx, s, o, &w);
+        fire(e, tx, s, &candidate, o, &w);
     if (o->verdict == HP_ALLOWED) {
         o->sent_ns = w.last_ns;
         o->stage_ns[HP_STAGE_FIRE_TOTAL] = w.last_ns - o->trigger_ns;
         o->stage_ns[HP_STAGE_RAWTX_TO_SEND] = w.last_ns - o->rx_ns;
     }
-    count(e, o);
+    hp_trade_count(e, o);
 }
 
 /* ---- one transaction ------------------------------------------------------------------------- */
 
 /* Every order first: nothing else is done before the last one has left. */
-static uint32_t act_on_signals(hp_engine *e, const hp_tx *tx, int in_block,
+static uint32_t act_on_signals(hp_engine *e, const hp_tx *tx, int doubt,
                                const hp_order_event *blank)
 {
     uint32_t n_acts = 0;
@@ -197,7 +224,7 @@ static uint32_t act_on_signals(hp_engine *e, const hp_tx *tx, int in_block,
         if (s->rule < 0)
             continue;
         e->acts[n_acts] = *blank;
-        act(e, tx, s, in_block, &e->acts[n_acts++]);
+        act(e, tx, s, doubt, &e->acts[n_acts++]);
     }
     return n_acts;
 }
@@ -263,27 +290,38 @@ static void remember(hp_engine *e, const hp_tx *tx)
         keep_example(e, tx);
 }
 
-/* Whether this transaction may have come with a block: then a whale's payment in it is old news. */
+static int was_silent(const hp_engine *e, const hp_source *source, int64_t t_rx_ns)
+{
+    return source->last_rx_ns && t_rx_ns - source->last_rx_ns >
+                                     hp_risk_limits(e->risk)->max_feed_silence_ns;
+}
+
+/* Whether this transaction may have come with a block: then a whale's payment in it is old news. So
+ * it is when the publisher says at last what it had to say long ago. */
 static void note_block(hp_engine *e, hp_source *source, const hp_tx *tx, int64_t t_rx_ns)
 {
     int64_t pause_ns = source->has_sequence ? BLOCK_SAID_NS : BLOCK_PAUSE_NS;
     if (hp_tx_is_coinbase(tx)) {
-        source->in_block = 1;
+        source->doubt = HP_REFUSED_IN_BLOCK;
         source->block_until_ns = t_rx_ns + (source->has_sequence ? BLOCK_SAID_NS : HP_BLOCK_NS);
         e->stats.coinbases++;
+    } else if (was_silent(e, source, t_rx_ns)) {
+        source->doubt = HP_REFUSED_FEED;
+        source->block_until_ns = t_rx_ns + HP_BLOCK_NS;
     } else if (t_rx_ns - source->last_rx_ns > pause_ns || t_rx_ns > source->block_until_ns) {
-        source->in_block = 0;
+        source->doubt = HP_ALLOWED;
     }
     source->last_rx_ns = t_rx_ns;
 }
 
-static int is_old(const hp_source *source, int64_t t_rx_ns)
+/* HP_ALLOWED, or why it may be old news. */
+static int doubt_of(const hp_source *source, int64_t t_rx_ns)
 {
-    return source->in_block || t_rx_ns < source->old_until_ns;
+    return t_rx_ns < source->old_until_ns ? HP_REFUSED_IN_BLOCK : source->doubt;
 }
 
 /* Several feeds: the first copy of a transaction wins. */
-static int is_copy(hp_engine *e, const hp_tx *tx, int old)
+static int is_copy(hp_engine *e, const hp_tx *tx, int doubt)
 {
     if (!e->copies)
         return 0;
@@ -293,7 +331,7 @@ static int is_copy(hp_engine *e, const hp_tx *tx, int old)
     memcpy(name + sizeof hash, &tx->size, sizeof tx->size);
     if (hp_seen_has(e->copies, name))
         return 1;
-    if (!old)
+    if (!doubt)
         hp_seen_add(e->copies, name);
     return 0;
 }
@@ -313,8 +351,8 @@ int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t
     }
     lap(&w, HP_STAGE_DECODE);
     note_block(e, &e->sources[source], &tx, t_rx_ns);
-    int old = is_old(&e->sources[source], t_rx_ns);
-    if (is_copy(e, &tx, old)) {
+    int doubt = doubt_of(&e->sources[source], t_rx_ns);
+    if (is_copy(e, &tx, doubt)) {
         e->stats.copies++;
         return 0;
     }
@@ -323,14 +361,14 @@ int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t
     lap(&w, HP_STAGE_DECIDE);
     blank.rx_ns = t_rx_ns;
     blank.trigger_ns = w.last_ns;
-    uint32_t n_acts = act_on_signals(e, &tx, old, &blank);
+    uint32_t n_acts = act_on_signals(e, &tx, doubt, &blank);
     hp_hist_add(&e->stages[HP_STAGE_DECODE], blank.stage_ns[HP_STAGE_DECODE]);
     hp_hist_add(&e->stages[HP_STAGE_DECIDE], blank.stage_ns[HP_STAGE_DECIDE]);
     e->stats.duplicates += d->duplicate;
     e->stats.signals += d->n_signals;
     e->stats.signals_unlisted += d->unlisted;
     if (d->n_signals) {
-        if (!old || !e->copies) /* else a feed that is up to date may have it as news */
+        if (!doubt || !e->copies) /* else a feed that is up to date may have it as news */
             remember(e, &tx);
         report(e, &tx, n_acts);
     }
@@ -345,9 +383,12 @@ void hp_trade_rehearse(hp_engine *e)
     hp_tx tx;
     if (hp_tx_parse(e->example, e->example_len, &tx) > 0)
         hp_strategy_decide(&e->strategy, &tx, &e->rehearsed);
+    hp_risk_rehearse(e->risk, &e->terms[0], hp_now_ns());
     hp_journal_touch(e->journal);
     const hp_round *round = &e->magazine.rounds[0];
     if (round->frame_len)
         hp_rehearsal_send(e->rehearsal, round->frame, round->frame_len);
-    hp_session_touch(e->session);
+    int session = hp_engine_taker(e, -1);
+    if (session >= 0)
+        hp_session_touch(e->links[session].session);
 }

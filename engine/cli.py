@@ -29,6 +29,8 @@ MENU: Menu = {
     "scan": Command("engine.scan", "classify the transactions of raw block files"),
     "run": Command("engine.run", "run against a node and a venue; dry-run unless told otherwise"),
     "book": Command("engine.wallets", "build address books into one file that runs map"),
+    "kill": Command("engine.kill", "stop every order of the engine, now and until `harpoon reset`"),
+    "reset": Command("engine.reset", "let the next engine trade after a kill"),
     "doctor": Command("engine.doctor", "check this machine, with the cure for what is wrong"),
     "journal": {
         "show": Command("engine.journal_show", "what was recorded, as lines or JSON"),
@@ -42,7 +44,7 @@ MENU: Menu = {
         "kernels": Command("harpoon_bench.kernels", "hashing, signing, the walk and the book"),
     },
     "sim": {
-        "exchange": Command("engine.sim.exchange", "an exchange to try orders against"),
+        "exchange": Command("engine.sim.exchange_command", "an exchange to try orders against"),
         "node": Command("engine.sim.node", "a node that publishes transactions"),
     },
 }

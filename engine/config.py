@@ -27,6 +27,13 @@ from engine.errors import ConfigError
 
 RULES_MAX = 64  # HP_RULES_MAX
 ENDPOINTS_MAX = 8  # HP_FEEDS_MAX
+RATE_MAX = 100_000  # orders in a window
+# Base endpoints of the market streams (web-socket-streams.md, "General WSS information", and the
+# same of the testnet), by the host of the order entry.
+_STREAMS = {
+    "ws-api.binance.com": "wss://stream.binance.com:9443",
+    "ws-api.testnet.binance.vision": "wss://stream.testnet.binance.vision",
+}
 _SAT_PER_BTC = 100_000_000
 _SUPPLY_BTC = 21_000_000
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), without its final zero byte
@@ -69,14 +76,16 @@ class BookSettings:
 
 @dataclass(frozen=True)
 class VenueSettings:
-    """`path` has the query in it. A key or secret is in its file if there is one, else in the
-    environment; with `private_key_file` there is no secret."""
+    """`path` has the query in it. `stream_url` has no path: prices come from there. A key or secret
+    is in its file if there is one, else in the environment; with `private_key_file` there is no
+    secret."""
 
     name: str
     url: str
     host: str
     port: int
     path: str
+    stream_url: str
     ca_file: Path | None
     api_key_env: str
     api_key_file: Path | None
@@ -89,13 +98,33 @@ class VenueSettings:
 
 @dataclass(frozen=True)
 class RiskSettings:
+    """Notionals are in 1e-8 of a symbol's quote asset. docs/risk.md says what each limit is."""
+
     max_orders: int
     cooldown_s: int
+    exchange_cooldown_s: int
+    max_order_notional: int
+    max_total_notional: int
+    max_position_notional: int
+    max_orders_per_second: int
+    max_orders_per_minute: int
+    max_orders_per_hour: int
+    max_orders_per_day: int
+    max_signal_age_us: int
+    max_feed_silence_s: int
+    max_price_age_ms: int
+    price_band_bp: int
+    max_clock_offset_ms: int
+    max_unresolved: int
+    venue_headroom_percent: int
+    latch: Path
 
 
 @dataclass(frozen=True)
 class RuleSettings:
-    """`price` and `time_in_force` are None when, and only when, `type` is MARKET."""
+    """`price` and `time_in_force` are None when, and only when, `type` is MARKET. The position that
+    the order makes is left after `exit_after_s`, or at a price so many basis points better
+    (`take_profit_bp`) or worse (`stop_loss_bp`); 0: not for this reason."""
 
     name: str
     kinds: tuple[str, ...]
@@ -108,6 +137,9 @@ class RuleSettings:
     quantity: str
     price: str | None
     time_in_force: str | None
+    exit_after_s: int
+    take_profit_bp: int
+    stop_loss_bp: int
 
 
 @dataclass(frozen=True)
@@ -205,6 +237,19 @@ def sat_of_btc(value: object) -> int:
     if not 0 <= sat <= _SUPPLY_BTC * _SAT_PER_BTC:
         raise ValueError(wanted)
     return sat
+
+
+def _notional(value: object) -> int:
+    """1e-8 units of a quote asset, from a decimal string or an integer."""
+    number = value if type(value) is not int else str(value)
+    if not isinstance(number, str) or not (
+        match := re.fullmatch(r"([0-9]{1,10})(?:\.([0-9]{1,8}))?", number)
+    ):
+        raise ValueError(
+            "must be an amount of the quote asset below 10000000000 in quotation marks, 8 decimals "
+            'at most, like "250"'
+        )
+    return int(match[1]) * 10**8 + int((match[2] or "").ljust(8, "0"))
 
 
 def _decimal(value: object) -> str:
@@ -310,6 +355,14 @@ def _url(value: object) -> str:
     raise ValueError("must have a host that can exist and a port from 1 to 65535, or none for 443")
 
 
+def _base_url(value: object) -> str:
+    """A wss:// URL without a path."""
+    url = _url(value).removesuffix("/")
+    if urlsplit(url).path:
+        raise ValueError("must end behind the host and port: the path is added to it")
+    return url
+
+
 SCHEMA: Mapping[str, Mapping[str, Key]] = {
     "engine": {
         "mode": Key(_choice("dry-run", "live"), "dry-run"),
@@ -337,6 +390,7 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
     "venue": {
         "name": Key(_choice("binance"), "binance"),
         "url": Key(_url, example='url = "wss://ws-api.testnet.binance.vision/ws-api/v3"'),
+        "stream_url": Key(_base_url),
         "ca_file": Key(_path),
         "api_key_env": Key(_variable, "HARPOON_API_KEY"),
         "api_key_file": Key(_path),
@@ -349,6 +403,22 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
     "risk": {
         "max_orders": Key(_integer(0, 1_000_000), 10),
         "cooldown_s": Key(_integer(0, 86_400), 60),
+        "exchange_cooldown_s": Key(_integer(0, 86_400), 10),
+        "max_order_notional": Key(_notional, "100"),
+        "max_total_notional": Key(_notional, "1000"),
+        "max_position_notional": Key(_notional, "500"),
+        "max_orders_per_second": Key(_integer(0, RATE_MAX), 1),
+        "max_orders_per_minute": Key(_integer(0, RATE_MAX), 3),
+        "max_orders_per_hour": Key(_integer(0, RATE_MAX), 10),
+        "max_orders_per_day": Key(_integer(0, RATE_MAX), 20),
+        "max_signal_age_us": Key(_integer(1, 60_000_000), 250_000),
+        "max_feed_silence_s": Key(_integer(1, 86_400), 60),
+        "max_price_age_ms": Key(_integer(1, 3_600_000), 10_000),
+        "price_band_bp": Key(_integer(0, 10_000), 100),
+        "max_clock_offset_ms": Key(_integer(0, 86_400_000), 1000),
+        "max_unresolved": Key(_integer(1, 1000), 3),
+        "venue_headroom_percent": Key(_integer(0, 99), 10),
+        "latch": Key(_path, "harpoon.latch"),
     },
     "rule": {
         "name": Key(_string, example='name = "whale to binance"'),
@@ -362,6 +432,9 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "quantity": Key(_decimal, example='quantity = "0.01"'),
         "price": Key(_decimal),
         "time_in_force": Key(_choice("GTC", "IOC", "FOK"), "IOC"),
+        "exit_after_s": Key(_integer(0, 30 * 86_400), 3600),
+        "take_profit_bp": Key(_integer(0, 100_000), 0),
+        "stop_loss_bp": Key(_integer(0, 9_999), 0),
     },
 }
 
@@ -394,7 +467,7 @@ def load(path: Path) -> Config:
         journal=_journal(_single(path, tables, "journal"), path.parent),
         book=_book(_single(path, tables, "book"), path.parent),
         venue=_venue(_single(path, tables, "venue"), path.parent),
-        risk=RiskSettings(**_single(path, tables, "risk").values),
+        risk=_risk(_single(path, tables, "risk"), path.parent),
         rules=_rules(path, tables.get("rule"), engine.min_signal_sat),
     )
 
@@ -503,8 +576,18 @@ def _venue(table: _Table, folder: Path) -> VenueSettings:
         if one in table.written and other in table.written:
             raise ConfigError(f"{table.where} has both {one} and {other}: remove one")
     url = urlsplit(values["url"])
+    values["stream_url"] = values["stream_url"] or _STREAMS.get(url.hostname or "")
+    if values["stream_url"] is None:
+        raise ConfigError(
+            f"{table.where} stream_url is missing: name the host that publishes the prices, like "
+            'stream_url = "wss://stream.binance.com:9443"'
+        )
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     return VenueSettings(host=url.hostname or "", port=url.port or 443, path=path, **values)
+
+
+def _risk(table: _Table, folder: Path) -> RiskSettings:
+    return RiskSettings(**{**table.values, "latch": folder / table.values["latch"]})
 
 
 def _rules(path: Path, tables: object, min_signal_sat: int) -> tuple[RuleSettings, ...]:

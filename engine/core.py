@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from engine.crypto import implementation
 from engine.errors import BookError, JournalError, NativeError, VenueError
 from engine.feed.native import FeedAddress
 from engine.journal import Journal, Reader
-from engine.records import SIGNAL_KINDS, STAGES, Body, Record
+from engine.latch import Latch
+from engine.records import SIGNAL_KINDS, STAGES, Body, Record, Terms
 from engine.venues.binance import OrderTemplate
 
 TRANSPORTS = {"io_uring": lib.HP_TRANSPORT_URING, "syscall": lib.HP_TRANSPORT_SYSCALL}
 
-_MESSAGE_BYTES_MAX = 1 << 20
+_MESSAGE_BYTES_MAX = lib.HP_RECORD_BYTES_MAX - ffi.sizeof("hp_session_note")
 _SEND_TIMEOUT_NS = 1_000_000_000
 _SCRATCH_SEGMENT_BYTES = 8 << 20
+_UNKNOWN_OFFSET = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,39 @@ class EngineOptions:
     cpu: int | None = None  # where run() stays
     spin: bool = False
     rearm_ns: int = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the risk gate refuses; see hp_limits and docs/risk.md. None: no limit; 0: nothing is
+    allowed. Notionals are in 1e-8 of a quote asset."""
+
+    exchange_cooldown_ns: int = 0
+    max_order_notional_e8: int | None = None
+    max_total_notional_e8: int | None = None
+    max_position_notional_e8: int | None = None
+    max_orders_per_second: int | None = None
+    max_orders_per_minute: int | None = None
+    max_orders_per_hour: int | None = None
+    max_orders_per_day: int | None = None
+    max_signal_age_ns: int | None = None
+    max_feed_silence_ns: int | None = None
+    max_price_age_ns: int | None = None
+    price_band_bp: int | None = None
+    max_clock_offset_ms: int | None = None
+    max_unresolved: int | None = None
+    venue_headroom_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of an order, or one that is open; see hp_settlement."""
+
+    market: int
+    is_sell: bool
+    quantity_e8: int
+    filled_e8: int = 0
+    reduces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,40 +218,153 @@ class Engine:
         """What spends this outpoint (36 bytes) has had its order, in another run."""
         lib.hp_engine_remember(self._handle, outpoint)
 
+    # ---- what the risk gate is told before the run --------------------------------------------
+
+    def set_limits(self, limits: Limits) -> None:
+        """Once, before the rest of this section; without it there are no limits but those of the
+        options."""
+        values = asdict(limits)
+        row = ffi.new(
+            "hp_limits *",
+            {name: lib.HP_NO_LIMIT if v is None else v for name, v in values.items()},
+        )
+        check(lib.hp_engine_set_limits(self._handle, row), "setting the limits")
+
+    def use_latch(self, latch: Latch) -> None:
+        """Once; nothing is sent from the moment in which it is set."""
+        self._latch = latch
+        check(lib.hp_engine_use_latch(self._handle, latch.handle), f"the latch {latch.path}")
+
+    def add_market(self) -> int:
+        """The number by which Terms and others name one thing that is traded."""
+        return check(lib.hp_engine_add_market(self._handle), "adding a market")
+
+    def set_terms(self, order: int, terms: Terms) -> None:
+        """What the order template `order` trades."""
+        row = ffi.new("hp_terms *", asdict(terms))
+        check(lib.hp_engine_set_terms(self._handle, order, row), "an order's terms")
+
+    def set_position(self, market: int, position_e8: int) -> None:
+        """What other runs have left; below 0: sold."""
+        check(lib.hp_engine_set_position(self._handle, market, position_e8), "a position")
+
+    def count_past(
+        self, age_ns: int, notional_e8: int, rule: int | None, exchange: str | None
+    ) -> None:
+        """An order of another run, that left `age_ns` ago: it counts in windows, cooldowns and
+        totals. Without rule and with notional 0: an exit."""
+        code = lib.hp_engine_count_past(
+            self._handle,
+            age_ns,
+            notional_e8,
+            -1 if rule is None else rule,
+            lib.HP_NOBODY if exchange is None else self.book.exchange_id(exchange),
+        )
+        check(code, "counting an order of another run")
+
+    def expose(self, order: Settlement) -> None:
+        """An order of another run is still open. What it has filled counts when it ends."""
+        row = ffi.new("hp_settlement *", asdict(order))
+        check(lib.hp_engine_expose(self._handle, row), "an order that is open")
+
+    def settle(self, settlement: Settlement) -> None:
+        """command_settle(), before the run."""
+        row = ffi.new("hp_settlement *", asdict(settlement))
+        check(lib.hp_engine_settle(self._handle, row), "the end of an order")
+
     # ---- the hot thread and its commands --------------------------------------------------------
 
     def run(self) -> None:
         """The loop, without the GIL, until command_stop() or abort()."""
         self._check(lib.hp_engine_run(self._handle), "the engine's thread")
 
-    def command_connect(self, venue: VenueAddress) -> None:
-        """Opened or Closed tells what came of it; orders are held."""
+    def command_connect(self, venue: VenueAddress, session: int = 0) -> None:
+        """Opened or Closed tells what came of it; the new session is held."""
         address, _alive = _venue_address(venue)
-        check(lib.hp_engine_command_connect(self._handle, address), "telling the engine to connect")
+        code = lib.hp_engine_command_connect(self._handle, session, address)
+        check(code, "telling the engine to connect")
 
     def command_listen(self) -> None:
         """The feeds may connect."""
         self._command(lib.HP_COMMAND_LISTEN)
 
-    def command_text(self, message: bytes) -> None:
-        self._command(lib.HP_COMMAND_TEXT, message=message)
+    def command_text(self, message: bytes, session: int = 0) -> None:
+        self._command(lib.HP_COMMAND_TEXT, session, message=message)
 
-    def command_hold(self, held: bool) -> None:
-        """While held, every order is refused as not-ready."""
-        self._command(lib.HP_COMMAND_HOLD, held)
+    def command_hold(self, held: bool, session: int | None = None) -> None:
+        """A session that is held takes no orders. `session` None: none of them does, a hold of its
+        own."""
+        whose = lib.HP_EVERY_SESSION if session is None else session
+        self._command(lib.HP_COMMAND_HOLD, whose, held)
 
-    def command_clock_offset(self, offset_ms: int) -> None:
-        """The venue's clock minus ours."""
-        self._command(lib.HP_COMMAND_CLOCK_OFFSET, offset_ms)
+    def command_prefer(self, session: int) -> None:
+        """Orders go to that session if it takes them."""
+        self._command(lib.HP_COMMAND_PREFER, session)
 
-    def command_close(self) -> None:
-        self._command(lib.HP_COMMAND_CLOSE)
+    def command_clock(self, offset_ms: int | None) -> None:
+        """The venue's clock minus ours. While it is unknown (None) all but exits are refused as
+        `clock`."""
+        number = _UNKNOWN_OFFSET if offset_ms is None else offset_ms
+        self._command(lib.HP_COMMAND_CLOCK_OFFSET, number=number)
+
+    def command_price(self, market: int, bid_e8: int, ask_e8: int, t_ns: int) -> None:
+        """The market's best offers as of `t_ns` (CLOCK_MONOTONIC)."""
+        price = {"market": market, "bid_e8": bid_e8, "ask_e8": ask_e8, "t_ns": t_ns}
+        self._command(lib.HP_COMMAND_PRICE, message=_packed("hp_price", price))
+
+    def command_settle(self, settlement: Settlement) -> None:
+        """An order has come to its end. Not in dry-run, where none begins."""
+        message = _packed("hp_settlement", asdict(settlement))
+        self._command(lib.HP_COMMAND_SETTLE, message=message)
+
+    def command_venue_limit(self, index: int, window_ms: int, limit: int, used: int) -> None:
+        """The venue's index-th limit of orders, and how much of it the venue says is used."""
+        row = {"index": index, "window_ms": window_ms, "limit": limit, "used": used}
+        self._command(lib.HP_COMMAND_VENUE_LIMIT, message=_packed("hp_venue_limit", row))
+
+    def command_pause(self, until_ns: int) -> None:
+        """Every order is refused as `venue-limit` until then (CLOCK_MONOTONIC)."""
+        self._command(lib.HP_COMMAND_PAUSE, number=until_ns)
+
+    def command_enable(self, order: int, enabled: bool) -> None:
+        """An order template that is not enabled is not armed, and refused as `filter`."""
+        command = lib.HP_COMMAND_ENABLE if enabled else lib.HP_COMMAND_DISABLE
+        self._command(command, number=order)
+
+    def command_order(
+        self,
+        message: bytes,
+        terms: Terms,
+        client_id: str,
+        timestamp_ms: int,
+        parent: str = "",
+        reduces: bool = False,
+    ) -> None:
+        """An order that no template makes. Fired tells what became of it; `message` has the same
+        client id and timestamp. See hp_order_request."""
+        request = {
+            "terms": asdict(terms),
+            "client_id": client_id.encode(),
+            "parent": parent.encode(),
+            "reduces": reduces,
+        }
+        data = _packed("hp_order_request", request) + message
+        self._command(lib.HP_COMMAND_ORDER, number=timestamp_ms, message=data)
+
+    def command_close(self, session: int = 0) -> None:
+        self._command(lib.HP_COMMAND_CLOSE, session)
 
     def command_stop(self) -> None:
         self._command(lib.HP_COMMAND_STOP)
 
-    def _command(self, command: int, number: int = 0, message: bytes = b"") -> None:
-        code = lib.hp_engine_command(self._handle, command, number, message, len(message))
+    def _command(
+        self,
+        command: int,
+        session: int = lib.HP_EVERY_SESSION,
+        number: int = 0,
+        message: bytes = b"",
+    ) -> None:
+        code = lib.hp_engine_command(self._handle, command, session, number, message, len(message))
         check(code, "telling the engine's thread something")
 
     def offer_rawtx(self, raw: bytes, t_rx_ns: int, offer: int = lib.HP_OFFER_NEXT) -> bool:
@@ -227,7 +375,7 @@ class Engine:
         )
         return code == 0
 
-    # ---- single steps: the owning thread ------------------------------------------------------
+    # ---- single steps: the owning thread; of session 0 ----------------------------------------
 
     def set_clock_offset(self, offset_ms: int) -> None:
         check(lib.hp_engine_set_clock_offset(self._handle, offset_ms), "setting the clock offset")
@@ -265,16 +413,18 @@ class Engine:
             check(code, "sending to the venue")
 
     def hold(self, held: bool) -> None:
-        """While held, every order is refused as not-ready."""
+        """While held, the session takes no orders."""
         lib.hp_engine_hold(self._handle, held)
 
     def close(self) -> None:
         """Say goodbye to the venue; does nothing without a session."""
         check(lib.hp_engine_close(self._handle), "closing the session")
 
-    def armed(self, order: int) -> bool:
-        """Whether this order would be sent as it lies, sealed."""
-        return bool(lib.hp_engine_armed(self._handle, order))
+    def armed(self, order: int, session: int | None = None) -> bool:
+        """Whether this order would be sent as it lies, sealed: by that session, or by every one
+        that takes orders."""
+        whose = lib.HP_EVERY_SESSION if session is None else session
+        return bool(lib.hp_engine_armed(self._handle, order, whose))
 
     def records(self) -> Iterator[Record]:
         """What the journal has got since the last call."""
@@ -321,7 +471,7 @@ class Engine:
         self._lent = [book for book in self._lent if book.handle != handle]
 
     def kill(self) -> None:
-        """From any thread: no order is sent any more."""
+        """From any thread: no order is sent any more; the latch is set."""
         lib.hp_engine_kill(self._handle)
 
     def abort(self) -> None:
@@ -369,6 +519,10 @@ class Engine:
                 "max": latency.max_ns,
             }
         return table
+
+
+def _packed(struct: str, fields: Mapping[str, Any]) -> bytes:
+    return bytes(ffi.buffer(ffi.new(f"{struct} *", fields)))
 
 
 def _scratch_journal(engine: Engine) -> Journal:

@@ -132,7 +132,7 @@ def _play(
         "signals": played.signals,
         "orders": played.summary["orders"],
         "refused": played.summary["refused"],
-        "ledger": [json.loads(line) for line in ledger.read_text().splitlines()],
+        "ledger": _placed(ledger),
         "latency_ns": played.summary["latency_ns"],
         "stats": played.summary["stats"],
         "planted": node["planted"],
@@ -140,6 +140,12 @@ def _play(
         "complete": played.complete,
         "machine": played.summary["machine"],
     }
+
+
+def _placed(ledger: Path) -> list[Line]:
+    """The orders among all that the exchange has recorded."""
+    entries = [json.loads(line) for line in ledger.read_text().splitlines()]
+    return [entry for entry in entries if entry["entry"] == "order"]
 
 
 def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequence[int]) -> Line:
@@ -183,10 +189,20 @@ endpoint = {json.dumps(endpoint)}
 files = {json.dumps(files)}
 [venue]
 url = {json.dumps(exchange["ws_url"])}
+stream_url = {json.dumps(exchange["stream_url"])}
 ca_file = {json.dumps(exchange["ca_file"])}
 [risk]
 max_orders = 10000
 cooldown_s = 0
+exchange_cooldown_s = 0
+max_total_notional = 10000000
+max_position_notional = 10000000
+max_orders_per_second = 10000
+max_orders_per_minute = 10000
+max_orders_per_hour = 10000
+max_orders_per_day = 10000
+max_unresolved = 1000
+venue_headroom_percent = 0
 [[rule]]
 name = "whale deposit"
 kinds = ["deposit"]
@@ -195,6 +211,7 @@ side = "{ORDER["side"]}"
 symbol = "{ORDER["symbol"]}"
 type = "{ORDER["type"]}"
 quantity = "{ORDER["quantity"]}"
+exit_after_s = 0
 """
 
 

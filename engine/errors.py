@@ -33,6 +33,10 @@ class JournalError(HarpoonError):
     """A journal cannot be written or read."""
 
 
+class LatchError(HarpoonError):
+    """The kill latch cannot be opened, set or reset."""
+
+
 class VenueError(HarpoonError):
     """The exchange cannot be reached, refused us, or said something it should not."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from engine._native import check, ffi, lib, text
 from engine.errors import JournalError
-from engine.records import Intent, Names, Preamble, Record, Spent, decode, outpoint_bytes
+from engine.records import Names, Preamble, Record, decode
 
 SEGMENT_BYTES: int = lib.HP_SEGMENT_BYTES
 SEGMENTS = "*.hpj"
@@ -102,9 +102,10 @@ class Damage:
 
 class Reader:
     """The records of a journal's folder, or of one of its segments. Iterating gives all that are
-    there now; iterating again, those that came since. JournalError for what is no journal."""
+    there now; iterating again, those that came since. `kinds` (of enum hp_record_kind): only these,
+    and what says that something is lost. JournalError for what is no journal."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kinds: Container[int] | None = None) -> None:
         error = ffi.new("int *")
         handle = lib.hp_journal_reader_open(os.fsencode(path), error)
         if handle == ffi.NULL:
@@ -114,6 +115,7 @@ class Reader:
         self._payload = ffi.new("const uint8_t **")
         self._epoch_ns = ffi.new("int64_t *")
         self._place = ffi.new("hp_journal_place *")
+        self._kinds = kinds
         self.names = Names()
 
     def skip(self) -> None:
@@ -124,7 +126,13 @@ class Reader:
         while code := lib.hp_journal_reader_next(
             self._handle, self._record, self._payload, self._epoch_ns
         ):
-            yield self._read_record() if code > 0 else self._read_damage(code)
+            if code < 0:
+                yield self._read_damage(code)
+            elif self._wants(self._record.kind):
+                yield self._read_record()
+
+    def _wants(self, kind: int) -> bool:
+        return self._kinds is None or kind in self._kinds or kind == lib.HP_RECORD_PREAMBLE
 
     def place(self) -> Place:
         """What the last step was about; behind the last record, where the next will be."""
@@ -165,23 +173,6 @@ class Reader:
             return Damage(place, "written by another version of harpoon, left out")
         what = f"{place.skipped_bytes:,} bytes damaged" if place.skipped_bytes else "a gap"
         return Damage(place, f"{what} at {place.offset:,}, {_missing(place.missing)}")
-
-
-def fired_outpoints(folder: Path, since_s: float) -> Iterator[bytes | Damage]:
-    """The outpoints (36 bytes) that the transactions of real orders spent, from `since_s` (epoch)
-    on: what spends one of them again has had its order. Of what is damaged nobody knows."""
-    fired: set[str] = set()
-    for record in Reader(folder):
-        if isinstance(record, Damage):
-            yield record
-            continue
-        if record.epoch_ns < since_s * 1e9:
-            continue
-        body = record.body
-        if isinstance(body, Intent) and body.live:
-            fired.add(body.txid)
-        if isinstance(body, (Intent, Spent)) and body.txid in fired:
-            yield from map(outpoint_bytes, body.outpoints)
 
 
 def _missing(records: int) -> str:

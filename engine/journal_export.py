@@ -18,12 +18,12 @@ from engine.wallets import warn
 Row = dict[str, Any]
 
 _BATCH_ROWS = 10_000
-_BOOLS = frozenset(("live", "armed", "dry_run", "connected", "was_open"))
+_BOOLS = frozenset(("live", "armed", "dry_run", "connected", "was_open", "is_sell", "reduces"))
 _TEXTS = frozenset(
     (
         *("record", "time", "txid", "kind", "exchange", "source", "rule_name", "status"),
         *("client_id", "refusal", "error", "text", "cipher", "reason", "note", "words", "hash"),
-        *("payload", "facts", "command"),
+        *("payload", "facts", "command", "parent"),
     )
 )
 

@@ -29,7 +29,7 @@ KINDS: Mapping[type[Any], str] = {
 
 _ENVELOPE = ("record", "sequence", "segment", "time", "epoch_ns", "t_ns")
 _STAGE_COLUMNS = tuple(f"{stage}_ns" for stage in STAGES)
-_FLATTENED = ("counters", "stage_ns")
+_FLATTENED = ("counters", "stage_ns", "terms")
 # All columns that a row of any kind has.
 COLUMNS = tuple(
     dict.fromkeys(
@@ -37,6 +37,7 @@ COLUMNS = tuple(
             *_ENVELOPE,
             *(f.name for body in KINDS for f in fields(body) if f.name not in _FLATTENED),
             *("rule_name", "status", "number"),
+            *(f.name for f in fields(records.Terms)),
             *_STAGE_COLUMNS,
             *STATS,
         )
@@ -82,8 +83,8 @@ def iso_time(epoch_ns: int) -> str:
 
 def _columns(record: Record) -> dict[str, Any]:
     match record.body:
-        case records.Message(text):
-            return {"text": text.decode("utf-8", "replace")}
+        case records.Message(text, session):
+            return {"text": text.decode("utf-8", "replace"), "session": session}
         case records.Stats(counters):
             return dict(counters)
         case records.Unknown(kind, payload):
@@ -93,7 +94,11 @@ def _columns(record: Record) -> dict[str, Any]:
             stage_ns = columns.pop("stage_ns")
             columns |= {"rule_name": record.names.rule(order.rule), "status": status_of(order)}
             return columns | {f"{stage}_ns": stage_ns.get(stage) for stage in STAGES}
-        case records.Signal() | records.Intent() as body:
-            return {**asdict(body), "rule_name": record.names.rule(body.rule)}
+        case records.Intent() as intent:
+            columns = asdict(intent)
+            terms = columns.pop("terms") or dict.fromkeys(f.name for f in fields(records.Terms))
+            return {**columns, **terms, "rule_name": record.names.rule(intent.rule)}
+        case records.Signal() as signal:
+            return {**asdict(signal), "rule_name": record.names.rule(signal.rule)}
         case body:
             return asdict(body)

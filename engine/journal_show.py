@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from engine import records
+from engine._native import lib
 from engine.journal import Damage, Reader
 from engine.journal_rows import KINDS, kind_of, row, status_of
 from engine.records import Names, Record
@@ -86,16 +87,14 @@ def _what(record: Record) -> str:
         case records.Signal() as signal:
             return _signal(signal, record.names)
         case records.Intent() as intent:
-            armed = "armed" if intent.armed else "not armed"
-            return (
-                f"{_order(intent.order, record.names)}  {'live' if intent.live else 'dry-run'}, "
-                f"{armed}  rule {record.names.rule(intent.rule)}  {intent.client_id}  {intent.txid}"
-            )
+            return _intent(intent, record.names)
         case records.Fired() as fired:
             return _fired(fired, record.names)
-        case records.Message(text):
-            return text.decode("utf-8", "replace")
-        case records.Opened(words) | records.Closed(reason=words) | records.Notice(words):
+        case records.Message(text, session):
+            return f"session {session}: {text.decode('utf-8', 'replace')}"
+        case records.Opened(words, session) | records.Closed(reason=words, session=session):
+            return f"session {session}: {words}"
+        case records.Notice(words):
             return words
         case records.FeedNote() as note:
             count = f" {note.count:,}" if note.count else ""
@@ -104,7 +103,8 @@ def _what(record: Record) -> str:
             return f"{'connected' if connected else 'disconnected'} {hash_}, endpoint {endpoint}"
         case records.Command() as command:
             refused = f", refused: {command.error}" if command.error else ""
-            return f"{command.command} {command.value}{refused}"
+            whose = "" if command.session is None else f" of session {command.session}"
+            return f"{command.command} {command.value}{whose}{refused}"
         case records.Stats(counters):
             return ", ".join(f"{name} {count:,}" for name, count in counters.items() if count)
         case records.Spent(txid, outpoints):
@@ -123,15 +123,30 @@ def _signal(signal: records.Signal, names: Names) -> str:
     )
 
 
+def _intent(intent: records.Intent, names: Names) -> str:
+    mode = "live" if intent.live else "dry-run"
+    if intent.rule is None:
+        undoes = f"  undoes {intent.parent}" if intent.parent else ""
+        return f"{_order(intent.order, names)}  {mode}  {intent.client_id}{undoes}"
+    armed = "armed" if intent.armed else "not armed"
+    return (
+        f"{_order(intent.order, names)}  {mode}, {armed}  rule {names.rule(intent.rule)}  "
+        f"{intent.client_id}  {intent.txid}"
+    )
+
+
 def _fired(fired: records.Fired, names: Names) -> str:
     status = status_of(fired)
     total_ns = fired.stage_ns.get("fire_total")
     took = "" if total_ns is None else f" in {microseconds(total_ns)} us"
     why = f" ({fired.refusal or fired.error})" if status in ("refused", "failed") else took
-    return f"{status}{why}  {_order(fired.order, names)}  {fired.client_id}"
+    where = "" if fired.refusal else f" on session {fired.session}"
+    return f"{status}{where}{why}  {_order(fired.order, names)}  {fired.client_id}"
 
 
 def _order(number: int, names: Names) -> str:
+    if number == lib.HP_NO_TEMPLATE:
+        return "order without template"
     order = names.order(number)
     parts = [str(order[key]) for key in ("side", "quantity", "symbol", "type") if key in order]
     return " ".join(parts) or f"order {number}"

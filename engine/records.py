@@ -27,13 +27,23 @@ def _names(enum: str, prefix: str) -> dict[int, str]:
 
 RECORD_KINDS = _names("hp_record_kind", "HP_RECORD_")
 SIGNAL_KINDS = _names("hp_kind", "HP_")
-REFUSALS = _names("hp_verdict", "HP_REFUSED_")
+REFUSALS = _names("hp_verdict", "HP_REFUSED_")  # docs/risk.md
 COMMANDS = _names("hp_command", "HP_COMMAND_")
 FEED_NOTES = _names("hp_feed_note_kind", "HP_FEED_")
 STAGES = tuple(
     name.replace("-", "_")
     for number, name in sorted(_names("hp_stage", "HP_STAGE_").items())
     if number < lib.HP_STAGES
+)
+# What says what became of orders, in earlier runs too.
+HISTORY = frozenset(
+    {
+        lib.HP_RECORD_INTENT,
+        lib.HP_RECORD_ORDER,
+        lib.HP_RECORD_MESSAGE,
+        lib.HP_RECORD_CLOSED,
+        lib.HP_RECORD_SPENT,
+    }
 )
 STATS = tuple(name for name, _ in ffi.typeof("hp_stats").fields)
 
@@ -45,6 +55,7 @@ class Names:
     exchanges: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
+    markets: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, preamble: Mapping[str, Any]) -> Names:
@@ -54,6 +65,7 @@ class Names:
             exchanges=tuple(map(str, _list(preamble, "exchanges"))),
             rules=tuple(map(str, _list(preamble, "rules"))),
             orders=tuple(order if isinstance(order, dict) else {} for order in orders),
+            markets=tuple(map(str, _list(preamble, "markets"))),
         )
 
     def exchange(self, number: int) -> str:
@@ -67,6 +79,9 @@ class Names:
 
     def order(self, number: int) -> Mapping[str, Any]:
         return _at(self.orders, number) or {}
+
+    def market(self, number: int) -> str:
+        return _at(self.markets, number) or f"market {number}"
 
 
 def _list(preamble: Mapping[str, Any], key: str) -> list[Any]:
@@ -117,9 +132,20 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How much is bought or sold; fields as in hp_terms."""
+
+    quantity_e8: int
+    price_e8: int
+    market: int
+    is_sell: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """An order that was about to leave; fields as in hp_intent. `outpoints` are the first of the
-    n_in that its transaction spends, as txid:vout."""
+    n_in that its transaction spends, as txid:vout. An order of Engine.command_order() has no rule,
+    and HP_NO_TEMPLATE for `order`; an exit has its entry's id as `parent`."""
 
     client_id: str
     txid: str
@@ -135,6 +161,10 @@ class Intent:
     t_trigger_ns: int
     n_in: int
     outpoints: tuple[str, ...]
+    parent: str = ""
+    terms: Terms | None = None
+    notional_e8: int = 0
+    reduces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +183,7 @@ class Fired:
     armed: bool
     timestamp_ms: int
     sent_ns: int
+    session: int  # that it went to, or was tried last
     stage_ns: Mapping[str, int]  # of the stages it went through
 
 
@@ -161,11 +192,13 @@ class Message:
     """A text message from the venue."""
 
     text: bytes
+    session: int
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     cipher: str
+    session: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +209,7 @@ class Closed:
     reason: str
     code: int
     was_open: bool
+    session: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +235,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the hot thread was told: one of COMMANDS."""
+    """What the hot thread was told: one of COMMANDS. `session` is what came with it, None for every
+    session or none in particular."""
 
     command: str
     value: int
     error: str | None
+    session: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +399,7 @@ def _intent(payload: bytes, names: Names) -> Intent:
         client_id=_client_id(i.client_id),
         txid=display(bytes(i.txid)),
         kind=SIGNAL_KINDS.get(i.kind, UNKNOWN),
-        exchange=names.exchange(i.exchange),
+        exchange=names.source(i.exchange),
         net_sat=i.net_sat,
         order=i.order,
         rule=_rule(i.rule),
@@ -374,7 +410,17 @@ def _intent(payload: bytes, names: Names) -> Intent:
         t_trigger_ns=i.t_trigger_ns,
         n_in=i.n_in,
         outpoints=_outpoints(rest),
+        parent=_client_id(i.parent),
+        terms=_terms(i.terms),
+        notional_e8=i.notional_e8,
+        reduces=bool(i.reduces),
     )
+
+
+def _terms(t: Any) -> Terms | None:
+    if t.quantity_e8 == 0:
+        return None
+    return Terms(t.quantity_e8, t.price_e8, t.market, bool(t.is_sell))
 
 
 def _order(payload: bytes, names: Names) -> Fired:
@@ -383,7 +429,7 @@ def _order(payload: bytes, names: Names) -> Fired:
     return Fired(
         client_id=_client_id(o.client_id),
         txid=display(bytes(o.txid)),
-        exchange=names.exchange(o.exchange),
+        exchange=names.source(o.exchange),
         order=o.order,
         rule=_rule(o.rule),
         dry_run=o.verdict == lib.HP_DRY_RUN,
@@ -392,13 +438,24 @@ def _order(payload: bytes, names: Names) -> Fired:
         armed=bool(o.armed),
         timestamp_ms=o.timestamp_ms,
         sent_ns=o.sent_ns,
+        session=o.session,
         stage_ns={s: ns for s, ns in zip(STAGES, o.stage_ns, strict=True) if ns >= 0},
     )
 
 
+def _message(payload: bytes, _: Names) -> Message:
+    note, rest = _cut(payload, "hp_session_note")
+    return Message(rest, note.session)
+
+
+def _opened(payload: bytes, _: Names) -> Opened:
+    note, rest = _cut(payload, "hp_session_note")
+    return Opened(_words(rest), note.session)
+
+
 def _closed(payload: bytes, _: Names) -> Closed:
     c, rest = _cut(payload, "hp_closed_note")
-    return Closed(_words(rest), -c.error, bool(c.was_open))
+    return Closed(_words(rest), -c.error, bool(c.was_open), c.session)
 
 
 def _feed(payload: bytes, _: Names) -> FeedNote:
@@ -417,7 +474,8 @@ def _command(payload: bytes, _: Names) -> Command:
     error = text(lib.hp_strerror(c.error)) if c.error else None
     command = COMMANDS.get(c.command, f"command {c.command}")
     value = c.value & 0xFFFF if command == "connect" else c.value  # the port; the rest is a time
-    return Command(command, value, error)
+    session = None if c.session == lib.HP_EVERY_SESSION else c.session
+    return Command(command, value, error, session)
 
 
 def _stats(payload: bytes, _: Names) -> Stats:
@@ -436,8 +494,8 @@ _DECODERS: Mapping[int, Callable[[bytes, Names], Body]] = {
     lib.HP_RECORD_SIGNAL: _signal,
     lib.HP_RECORD_INTENT: _intent,
     lib.HP_RECORD_ORDER: _order,
-    lib.HP_RECORD_MESSAGE: lambda payload, _: Message(payload),
-    lib.HP_RECORD_OPENED: lambda payload, _: Opened(_words(payload)),
+    lib.HP_RECORD_MESSAGE: _message,
+    lib.HP_RECORD_OPENED: _opened,
     lib.HP_RECORD_CLOSED: _closed,
     lib.HP_RECORD_FEED: _feed,
     lib.HP_RECORD_BLOCK: _block,

@@ -1,7 +1,7 @@
 """What a person sees: records of a run as lines, and the tables at its end.
 
-A record is a JSON object with the key `record`: ready, signal, order, refused, notice, progress,
-summary. The same records go to a pipe with `harpoon run --json-lines`.
+A record is a JSON object with the key `record`: allowed, ready, signal, order, refused, position,
+notice, progress, summary. The same records go to a pipe with `harpoon run --json-lines`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ _KIND_STYLE = {
     "internal": "dim",
     "sweep": "magenta",
 }
-_STATUS_STYLE = {"acked": "green", "rejected": "red", "unknown": "bold red", "dry-run": "blue"}
+_STATUS_STYLE = {
+    "acked": "green",
+    "partially-filled": "green",
+    "filled": "bold green",
+    "rejected": "red",
+    "unknown": "bold red",
+    "dry-run": "blue",
+}
+# What the venue has taken, whatever became of it then.
+ACCEPTED = frozenset({"acked", "partially-filled", "filled", "cancelled", "expired"})
 LEDGER_ROWS = 8
 _KINDS = ("deposit", "withdrawal", "internal", "sweep")
 
@@ -46,12 +55,16 @@ def open_console() -> Console:
 
 
 def show(console: Console, record: Line) -> None:
-    """One record as one line; progress and summaries have none."""
+    """One record as one line, or some; progress and summaries have none."""
+    if record["record"] == "allowed":
+        for words in record["lines"]:
+            console.print(f"[yellow]![/] {escape(plain(words))}", highlight=False, soft_wrap=True)
     line = {
         "ready": _ready_line,
         "signal": _signal_line,
         "order": _order_line,
         "refused": _refused_line,
+        "position": _position_line,
         "notice": _notice_line,
     }.get(record["record"])
     if line is not None:
@@ -83,12 +96,20 @@ def _signal_line(r: Line) -> str:
 
 def _order_line(r: Line) -> str:
     style = _STATUS_STYLE.get(r["status"], "bold")
-    reply = f" in {microseconds(r['reply_ns'])} us" if r["reply_ns"] else ""
+    took = (
+        f" in {microseconds(r['reply_ns'])} us" if r["reply_ns"] and r["status"] == "acked" else ""
+    )
+    fill = f" {r['filled']} at {r['average']}" if r["average"] else ""
     reason = f": {escape(r['reason'])}" if r["reason"] else ""
     return (
-        f"  order    [{style}]{r['status']}[/]{reply}  {r['side']} {r['quantity']} {r['symbol']} "
-        f"{r['type']}  [dim]{r['client_id']}[/]{reason}"
+        f"  {'exit ' if r['parent'] else 'order'}    [{style}]{r['status']}[/]{took}{fill}  "
+        f"{r['side']} {r['quantity']} {r['symbol']} {r['type']}  [dim]{r['client_id']}[/]{reason}"
     )
+
+
+def _position_line(r: Line) -> str:
+    average = f" at {r['average']}" if r["average"] else ""
+    return f"  position {r['net']} {r['symbol']}{average}, realised {r['realised']}"
 
 
 def _refused_line(r: Line) -> str:
@@ -119,7 +140,8 @@ def order_table(orders: Sequence[Line], refused: int, armed: int) -> Table:
     sent = len(orders) - count["dry-run"]
     table = Table("orders", "count")
     table.columns[1].justify = "right"
-    rows = {"sent": sent, **{k: count[k] for k in ("acked", "rejected", "unknown")}}
+    rows = {"sent": sent, "accepted": sum(count[status] for status in ACCEPTED)}
+    rows |= {status: count[status] for status in ("filled", "rejected", "unknown")}
     if count["dry-run"]:
         rows["dry-run"] = count["dry-run"]
     rows["armed before the trigger"] = armed
@@ -171,7 +193,7 @@ COMPARED = (
 
 def agree(ours: Line | None, theirs: Line | None) -> bool:
     """Both sides have the order, we know that it was accepted, and every field is the same."""
-    if ours is None or theirs is None or ours["status"] != "acked":
+    if ours is None or theirs is None or ours["status"] not in ACCEPTED:
         return False
     return all(ours[name] == theirs[name] for name in COMPARED)
 
@@ -179,7 +201,7 @@ def agree(ours: Line | None, theirs: Line | None) -> bool:
 def _order_words(order: Line | None) -> str:
     if order is None:
         return "[red]missing[/]"
-    status = f" ({order['status']})" if order.get("status", "acked") != "acked" else ""
+    status = f" ({order['status']})" if order.get("status", "acked") not in ACCEPTED else ""
     return f"{order['side']} {order['quantity']} {order['symbol']} {order['type']}{status}"
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from engine import report
 from engine._native import check, lib
+from engine.allowance import allowance
 from engine.config import Config, credentials, load
 from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
@@ -51,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     console = report.open_console()
     secrets = credentials(config.venue, os.environ)
     with _Printer(_json_line if options.json_lines else lambda r: report.show(console, r)) as emit:
+        if config.engine.live:
+            emit({"record": "allowed", "lines": allowance(config)})
         book = open_book(
             config.book.files,
             config.book.default,

@@ -1,115 +1,74 @@
-"""The controlling thread: tells the hot thread where to connect, and turns what that reports in the
-journal into lines for people (engine/report.py says which)."""
+"""The controlling thread: keeps the venue connected, and turns what the hot thread reports in the
+journal into lines for people (engine/report.py says which).
+
+    records ──▶ connections.Links   which session is open, prepared, preferred
+            ──▶ desk.Desk           orders after the wire, exits, positions
+            ──▶ lines               what is printed"""
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 
-from engine import __version__
+from engine import desk as desks
+from engine.addresses import Search
+from engine.assemble import make_engine, markets, order_spec
 from engine.book import Book
-from engine.clock import VenueClock
-from engine.config import Config, Credentials, RuleSettings
-from engine.core import Engine, EngineOptions, Rule, VenueAddress, venue_error
-from engine.errors import (
-    BookError,
-    ConfigError,
-    FeedError,
-    HarpoonError,
-    JournalError,
-    VenueError,
-)
-from engine.feed.native import resolve_endpoint
+from engine.clock import read_clocks
+from engine.config import Config, Credentials
+from engine.connections import Links
+from engine.core import VenueAddress
+from engine.errors import ConfigError, FeedError, HarpoonError, JournalError
 from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
-from engine.journal import Damage, Journal, fired_outpoints
-from engine.lifecycle import Order, Orders
+from engine.journal import Damage, Journal, Reader
+from engine.latch import Latch
 from engine.machine import machine
+from engine.prices import Price, Prices
 from engine.records import (
+    HISTORY,
     Closed,
     FeedNote,
     Fired,
+    Intent,
     Message,
     Notice,
     Opened,
     Record,
     Signal,
+    Spent,
     Stats,
+    outpoint_bytes,
 )
 from engine.report import Line
 from engine.venues import binance
+from engine.venues.binance_events import ServerShutdown, StreamEnded, parse_event
+from engine.venues.binance_filters import Filters, check
+from engine.venues.binance_limits import RateLimits, VenueLimit
+from engine.venues.binance_requests import Auth
+from engine.venues.binance_session import SessionRequests
 
 TICK_S = 0.002
 IDLE_TICK_S = 0.01
-TIME_EVERY_S = 60.0
-OVERDUE_EVERY_S = 0.5
+LOOK_EVERY_S = 0.5
 FEED_CONNECT_S = 10.0
 FEED_SETTLE_S = 0.5  # a block that is being published when we come has been, then
-REPLY_S = 10.0  # the venue's own limit for a request ("General API Information")
+PRICE_WAIT_S = 3.0
 REPLY_GRACE_S = 2.0
 STOP_S = 5.0
-RECONNECT_FIRST_S = 1.0
-RECONNECT_MOST_S = 60.0
 JOURNAL_AGAIN_S = 1.0
 # The mempool drops what it has kept for so long (Bitcoin Core, -mempoolexpiry): an older
 # transaction does not come back unnoticed.
-REMEMBERED_S = 14 * 86_400
-UNAUTHORIZED = 401  # with no id: "Regarding API key revocation"
+REMEMBERED_NS = 14 * 86_400 * 1_000_000_000
 NO_CONNECTION = frozenset({"disconnected", "unreachable", "not-zmtp", "timed-out"})
+E8 = Decimal(10) ** 8
 
 
 class Stopped(Exception):
     """stop() was called before the run had begun."""
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The host's numeric addresses, in the resolver's order."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise VenueError(
-            f"the host name {host[:80]} of venue.url cannot be resolved ({error}): check its "
-            "spelling and the network"
-        ) from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def order_spec(rule: RuleSettings) -> binance.OrderSpec:
-    """The order that a rule asks for."""
-    return binance.OrderSpec(
-        symbol=rule.symbol,
-        side=rule.side,
-        type=rule.type,
-        quantity=rule.quantity,
-        price=rule.price,
-        time_in_force=rule.time_in_force,
-    )
-
-
-def rearm_ns(rearm_ms: int, recv_window_ms: int) -> int:
-    """The age at which an order that waits is renewed. It may be fired at twice that, and must be
-    well inside the venue's window then."""
-    return min(rearm_ms * 1_000_000, recv_window_ms * 1_000_000 // 4)
-
-
-def preamble(config: Config, book: Book, specs: list[binance.OrderSpec]) -> dict[str, Any]:
-    """What the numbers in a journal mean, and who wrote it."""
-    return {
-        "version": __version__,
-        "pid": os.getpid(),
-        "mode": "live" if config.engine.live else "dry-run",
-        "venue": config.venue.url,
-        "feeds": list(config.feed.endpoints),
-        "exchanges": book.exchanges_by_id(),
-        "rules": [rule.name for rule in config.rules],
-        "orders": [asdict(spec) for spec in specs],
-    }
 
 
 class Runner:
@@ -119,78 +78,112 @@ class Runner:
         self, config: Config, credentials: Credentials, book: Book, emit: Callable[[Line], None]
     ) -> None:
         self._config = config
-        self._credentials = credentials
         self._emit = emit
         self._book = book
-        self._orders = Orders()
+        self._symbols = markets(config)
         self._specs = [order_spec(rule) for rule in config.rules]
+        self._latch = Latch(config.risk.latch)
         self._journal = Journal(config.journal.folder, config.journal.segment_mb << 20)
         try:
-            self._engine = self._make_engine()
+            self._engine = make_engine(config, credentials, book, self._journal, self._latch)
         except BaseException:
             self._journal.close()
             raise
+        self._desk = self._make_desk(credentials)
+        self._links = self._make_links(credentials)
+        self._prices = Prices(config.venue.stream_url, config.venue.ca_file, self._symbols)
         self._hot = threading.Thread(target=self._run_hot, name="hot", daemon=True)
         self._hot_error: HarpoonError | None = None
         self._zmq: ZmqThread | None = None
-        self._clock = VenueClock()
-        self._logon_id: str | None = None  # of the request that waits for its answer
-        self._open = False
-        self._closed: Closed | None = None  # how the last session ended, or failed to open
+        self._filters: Mapping[str, Filters] = {}
+        self._last_prices: dict[str, Price] = {}
+        self._objections: dict[int, str] = {}  # of the venue's filters to an order template
         self._cipher = ""
         self._feeds_up: set[int] = set()
         self._feed_complaint = ""
-        self._early_notices: list[str] = []
+        self._early_lines: list[Line] = []
         self._journal_complained = False
         self._journal_gone = False
+        self._kill_told = False
         self._stopping = False
         self._started = False
         self._refused = 0
         self._stats: dict[str, int] = {}
-        self._reconnect_s = RECONNECT_FIRST_S
-        self._reconnect_at: float | None = None
-        self._next_overdue = self._next_time = self._next_journal = 0.0
+        self._next_look = self._next_journal = 0.0
         self._silent_at = time.monotonic() + config.feed.silent_after_s
 
-    def _make_engine(self) -> Engine:
-        c = self._config
-        engine = Engine(
-            self._book,
-            EngineOptions(
-                live=c.engine.live,
-                min_signal_sat=c.engine.min_signal_sat,
-                sweep_inputs_min=c.engine.sweep_inputs_min,
-                max_orders=c.risk.max_orders,
-                cooldown_ns=c.risk.cooldown_s * 1_000_000_000,
-                transport=c.engine.transport,
-                cpu=c.engine.cpu,
-                spin=c.engine.spin,
-                rearm_ns=rearm_ns(c.engine.rearm_ms, c.venue.recv_window_ms),
-            ),
-            self._journal,
-            preamble(c, self._book, self._specs),
+    def _make_desk(self, credentials: Credentials) -> desks.Desk:
+        secret = credentials.api_secret
+        auth = Auth() if secret is None else Auth(credentials.api_key, secret.encode())
+        plans = {
+            rule.name: plan
+            for rule in self._config.rules
+            if (plan := desks.plan_of(rule)) is not None
+        }
+        window_ms = self._config.venue.recv_window_ms
+        return desks.Desk(self._engine, self._symbols, plans, auth, window_ms, self._tell)
+
+    def _make_links(self, credentials: Credentials) -> Links:
+        venue = self._config.venue
+        return Links(
+            self,
+            lambda: Search(venue.host, venue.port),
+            SessionRequests(credentials, self._symbols),
+            RateLimits(self._config.risk.venue_headroom_percent),
+            venue=venue.url,
+            live=self._config.engine.live,
+            rng=random.Random(),
         )
-        if self._credentials.api_secret is not None:
-            engine.set_key(self._credentials.api_secret)
-        for rule, spec in zip(c.rules, self._specs, strict=True):
-            template = binance.order_template(
-                spec,
-                self._credentials.api_key,
-                c.venue.recv_window_ms,
-                signed=self._credentials.api_secret is not None,
-            )
-            row = Rule(
-                kinds=rule.kinds,
-                exchange=rule.exchange,
-                min_net_sat=rule.min_sat,
-                max_net_sat=rule.max_sat,
-                order=engine.add_order(template),
-            )
-            try:
-                engine.add_rule(row)
-            except BookError as error:
-                raise ConfigError(f"[[rule]] {rule.name!r} exchange: {error}") from error
-        return engine
+
+    # ---- what Links wants (engine.connections.Port) ----------------------------------------------
+
+    def connect(self, session: int, address: str) -> None:
+        venue = self._config.venue
+        self._engine.command_connect(
+            VenueAddress(
+                ip=address,
+                host=venue.host,
+                port=venue.port,
+                path=venue.path,
+                ca_file=venue.ca_file,
+                timeout_ns=venue.timeout_s * 1_000_000_000,
+            ),
+            session,
+        )
+
+    def text(self, session: int, message: bytes) -> None:
+        self._engine.command_text(message, session)
+
+    def hold(self, session: int, held: bool) -> None:
+        self._engine.command_hold(held, session)
+
+    def prefer(self, session: int) -> None:
+        self._engine.command_prefer(session)
+
+    def close(self, session: int) -> None:
+        self._engine.command_close(session)
+
+    def clock(self, offset_ms: int | None) -> None:
+        self._engine.command_clock(offset_ms)
+
+    def venue_limit(self, limit: VenueLimit) -> None:
+        self._engine.command_venue_limit(limit.index, limit.window_ms, limit.limit, limit.used)
+
+    def pause(self, until_ns: int) -> None:
+        self._engine.command_pause(until_ns)
+
+    def banned(self, words: str) -> None:
+        """It latches: a person should know why before anything more is sent."""
+        self._latch.set(words)
+        self.notice(words)
+
+    def filters(self, filters: Mapping[str, Filters]) -> None:
+        self._filters = filters
+        self._desk.on_filters(filters.values())
+        self._apply_filters()
+
+    def notice(self, words: str) -> None:
+        self._tell({"record": "notice", "text": words})
 
     # ---- starting ------------------------------------------------------------------------------
 
@@ -204,17 +197,17 @@ class Runner:
             raise
 
     def _start(self) -> None:
-        since_s = time.time() - REMEMBERED_S
-        for found in fired_outpoints(self._config.journal.folder, since_s):
-            if isinstance(found, Damage):
-                self._on_damage(found)
-            else:
-                self._engine.remember(found)
-        if self._config.feed.source == "native":
-            for endpoint in self._config.feed.endpoints:
-                self._engine.add_feed(resolve_endpoint(endpoint, self._config.feed.sequence))
+        self._restore()
+        self._prices.start()
+        self._engine.command_hold(True)
         self._hot.start()
         self._connect()
+        if not self._wait(lambda: len(self._last_prices) == len(self._symbols), PRICE_WAIT_S):
+            missing = ", ".join(s for s in self._symbols if s not in self._last_prices)
+            self.notice(
+                f"{self._config.venue.stream_url} has not told the price of {missing} yet: orders "
+                "are refused as price-stale until it does"
+            )
         self._start_feed()
         self._wait(lambda: False, FEED_SETTLE_S)
         self._started = True
@@ -228,13 +221,41 @@ class Runner:
                 "book": len(self._book),
                 "exchanges": len(self._book.exchanges()),
                 "rules": len(self._config.rules),
-                "clock_offset_ms": self._clock.offset_ms,
+                "clock_offset_ms": self._links.offset_ms(),
                 "transport": f"{self._engine.carrier()}, {self._cipher}",
                 "journal": str(self._config.journal.folder),
             }
         )
-        for words in self._early_notices:
-            self._notice(words)
+        for line in self._early_lines:
+            self._emit(line)
+        self._early_lines.clear()
+
+    def _restore(self) -> None:
+        """What earlier runs have done, from their journal."""
+        self._desk.restore(
+            self._history(),
+            self._engine,
+            time.time_ns(),
+            tuple(rule.name for rule in self._config.rules),
+            frozenset(self._book.exchanges()),
+        )
+
+    def _history(self) -> Iterator[Record]:
+        """The records about orders; what the transactions of real ones have spent is remembered on
+        the way."""
+        since_ns = time.time_ns() - REMEMBERED_NS
+        fired: set[str] = set()
+        for record in Reader(self._config.journal.folder, HISTORY):
+            if isinstance(record, Damage):
+                self._on_damage(record)
+                continue
+            body = record.body
+            if isinstance(body, Intent) and body.live and record.epoch_ns >= since_ns:
+                fired.add(body.txid)
+            if isinstance(body, Intent | Spent) and body.txid in fired:
+                for outpoint in body.outpoints:
+                    self._engine.remember(outpoint_bytes(outpoint))
+            yield record
 
     def _on_damage(self, damage: Damage) -> None:
         """Orders of earlier runs may be unknown, and would be made again."""
@@ -247,13 +268,22 @@ class Runner:
                 f"{words}: look into it with `harpoon journal verify`, and move the folder away "
                 "when you know what became of its orders"
             )
-        self._notice(words)
+        self.notice(words)
 
     def _run_hot(self) -> None:
         try:
             self._engine.run()
         except HarpoonError as error:
             self._hot_error = error
+
+    def _connect(self) -> None:
+        """A session that takes orders, or VenueError: why there is none."""
+        while not self._links.ready:
+            self._turn()
+            self._check_stopped()
+            if self._links.start_failure is not None:
+                raise self._links.start_failure
+            time.sleep(TICK_S)
 
     def _start_feed(self) -> None:
         if self._config.feed.source == "zmq":
@@ -295,79 +325,6 @@ class Runner:
             self._check_stopped()
             time.sleep(TICK_S)
 
-    def _connect(self) -> None:
-        """An open session that takes orders, or VenueError."""
-        venue = self._config.venue
-        failure: VenueError | None = None
-        for ip in resolve(venue.host, venue.port):
-            address = VenueAddress(
-                ip=ip,
-                host=venue.host,
-                port=venue.port,
-                path=venue.path,
-                ca_file=venue.ca_file,
-                timeout_ns=venue.timeout_s * 1_000_000_000,
-            )
-            self._check_stopped()
-            self._closed = None
-            self._engine.command_connect(address)
-            self._wait(lambda: self._open or self._closed is not None, venue.timeout_s + 1)
-            if self._open:
-                self._prepare_session()
-                return
-            self._check_stopped()
-            if self._closed is None:  # the hot thread is held up: nothing may come of this later
-                self._engine.command_close()
-                self._wait(lambda: self._closed is not None, venue.timeout_s + 1)
-            if self._closed is not None:
-                failure = venue_error(self._closed.code, self._closed.reason)
-        raise failure or VenueError(f"the host name {venue.host} has no address: correct venue.url")
-
-    def _prepare_session(self) -> None:
-        """The venue's clock, the log-on where there is one; then orders may leave."""
-        self._engine.command_text(self._clock.begin())
-        self._await_answer(lambda: not self._clock.waiting, "does not answer `time`")
-        if self._credentials.private_key is not None:
-            self._log_on()
-        self._next_time = time.monotonic() + TIME_EVERY_S
-        if self._started and not self._journal_gone:
-            self._engine.command_hold(False)
-
-    def _log_on(self) -> None:
-        assert self._credentials.private_key is not None
-        request_id = f"logon-{time.monotonic_ns()}"
-        timestamp_ms = time.time_ns() // 1_000_000 + (self._clock.offset_ms or 0)
-        self._logon_id = request_id
-        self._engine.command_text(
-            binance.logon_request(
-                request_id, self._credentials.api_key, self._credentials.private_key, timestamp_ms
-            )
-        )
-        self._await_answer(lambda: self._logon_id is None, "does not answer `session.logon`")
-
-    def _await_answer(self, answered: Callable[[], bool], silence: str) -> None:
-        venue = self._config.venue
-        came = self._wait(lambda: answered() or not self._open, venue.timeout_s)
-        if not self._open:
-            reason = self._closed.reason if self._closed else ""
-            raise VenueError(f"{venue.url} was left again: {reason}")
-        if not came:
-            raise VenueError(
-                f"{venue.url} is open but {silence}: check that it is the exchange's WebSocket API"
-            )
-
-    def _check_pulse(self) -> None:
-        """Measure the clock again. A venue that has not answered since the last time is gone,
-        whatever TCP believes."""
-        if self._clock.waiting:
-            self._leave("the venue has stopped answering")
-        else:
-            self._engine.command_text(self._clock.begin())
-
-    def _leave(self, why: str) -> None:
-        self._notice(f"{why}; leaving it")
-        self._engine.command_close()
-
     # ---- running -------------------------------------------------------------------------------
 
     def stop(self) -> None:
@@ -377,7 +334,8 @@ class Runner:
             self._engine.abort()
 
     def kill(self) -> None:
-        """From any thread: no order leaves any more; everything else goes on."""
+        """From any thread: no order leaves any more, and what is open is cancelled; everything else
+        goes on."""
         self._engine.kill()
 
     def loop(self) -> None:
@@ -385,7 +343,6 @@ class Runner:
         try:
             while not self._stopping:
                 came = self._turn()
-                self._clockwork()
                 time.sleep(TICK_S if came else IDLE_TICK_S)
         except BaseException:
             self._abandon()
@@ -396,14 +353,15 @@ class Runner:
             self._engine.abort()
             if self._hot.is_alive():
                 self._hot.join()
+            self._prices.stop()
             if self._zmq is not None:
                 self._zmq.stop()
         finally:
             self._journal.close()
 
     def _turn(self) -> int:
-        """What the hot thread and the feed report, and a segment in reserve for the journal: how
-        many records there were."""
+        """What the hot thread, the feed and the prices report, and what is due: how many records
+        there were."""
         alive = self._hot.is_alive()
         came = 0
         for record in self._engine.records():
@@ -411,11 +369,41 @@ class Runner:
             came += 1
         if self._zmq is not None:
             for notice in self._zmq.notices():
-                self._notice(notice.text)
+                self.notice(notice.text)
+        self._hear_prices()
+        self._links.tick(read_clocks())
+        self._work_desk()
         self._keep_journal()
+        self._look(time.monotonic())
         if not alive and not self._stopping:
             raise self._hot_error or HarpoonError("the engine's thread has ended by itself")
         return came
+
+    def _hear_prices(self) -> None:
+        for price in self._prices.news():
+            self._last_prices[price.symbol] = price
+            self._engine.command_price(
+                self._symbols.index(price.symbol), price.bid_e8, price.ask_e8, price.t_ns
+            )
+            self._desk.on_price(price)
+        for words in self._prices.notices():
+            self.notice(words)
+
+    def _work_desk(self) -> None:
+        if not self._kill_told and self._latch.state() is not None:
+            self._engine.kill()
+            self._tell_kill()
+        session = self._links.preferred
+        self._desk.work(desks.Moment(time.monotonic_ns(), self._links.venue_ms(), session))
+
+    def _tell_kill(self) -> None:
+        self._kill_told = True
+        state = self._latch.state()
+        self.notice(
+            f"killed ({state.reason if state else 'by a signal'}): no order is sent any more, what "
+            "is open is cancelled; `harpoon reset` and a new run are the way back"
+        )
+        self._desk.kill()
 
     def _keep_journal(self) -> None:
         now = time.monotonic()
@@ -426,75 +414,74 @@ class Runner:
         except HarpoonError as error:
             self._next_journal = now + JOURNAL_AGAIN_S
             if not self._journal_complained:
-                self._notice(f"{error}; when what is left is full, no order is sent")
+                self.notice(f"{error}; when what is left is full, no order is sent")
             self._journal_complained = True
         else:
             self._journal_complained = False
 
-    def _clockwork(self) -> None:
-        now = time.monotonic()
-        if now >= self._next_overdue:
-            self._next_overdue = now + OVERDUE_EVERY_S
-            for order in self._orders.overdue(time.monotonic_ns(), REPLY_S):
-                self._emit({"record": "order", **order.as_json()})
-            if not self._journal_gone and not self._engine.journal_is_there():
-                self._stop_without_journal()
+    def _look(self, now: float) -> None:
+        """What need not be looked at every turn."""
+        if not self._started or now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY_S
+        self._apply_filters()
+        if not self._journal_gone and not self._engine.journal_is_there():
+            self._stop_without_journal()
+        if not self._kill_told and not self._latch.is_there():
+            self._engine.kill()
+            self._tell_kill()
         if now >= self._silent_at:
             self._silent_at = now + self._config.feed.silent_after_s
-            self._notice(
+            self.notice(
                 f"the node at {', '.join(self._config.feed.endpoints)} has published nothing for "
                 f"{self._config.feed.silent_after_s} s: check that it is in sync and has peers."
             )
-        if not self._open:
-            self._care_for_connection(now)
-        elif now >= self._next_time:
-            self._next_time = now + TIME_EVERY_S
-            self._check_pulse()
 
     def _stop_without_journal(self) -> None:
         """What is written to a deleted file nobody will read: a restart would know no order."""
         self._journal_gone = True
         self._engine.command_hold(True)
-        self._notice(
+        self.notice(
             f"files of the journal {self._config.journal.folder} were deleted: no order is sent "
             "any more; put them back, or start anew when you know what became of the orders"
         )
 
-    def _care_for_connection(self, now: float) -> None:
-        """Exponential backoff with jitter, so that many engines do not come back as one."""
-        if self._reconnect_at is None:
-            self._reconnect_at = now + self._reconnect_s * (0.5 + random.random() / 2)
-            self._reconnect_s = min(2 * self._reconnect_s, RECONNECT_MOST_S)
-        elif now >= self._reconnect_at:
-            self._reconnect_at = None
-            self._reconnect()
+    def _apply_filters(self) -> None:
+        """An order that the venue would refuse is not armed. Before the run has begun that is a
+        mistake in the configuration."""
+        for number, spec in enumerate(self._specs):
+            words = self._objection(spec)
+            if words == self._objections.get(number, ""):
+                continue
+            if words and not self._started and not self._last_prices:
+                raise ConfigError(f"[[rule]] {self._config.rules[number].name!r}: {words}")
+            if bool(words) != bool(self._objections.get(number, "")):
+                self._engine.command_enable(number, not words)
+                self.notice(words or f"the venue takes rule {number + 1}'s order again")
+            self._objections[number] = words
 
-    def _reconnect(self) -> None:
-        try:
-            self._connect()
-        except Stopped:
-            return  # the loop ends
-        except VenueError as error:
-            self._notice(str(error))
-            if self._open:
-                self._engine.command_close()
-            return
-        self._reconnect_s = RECONNECT_FIRST_S
-        self._notice(f"connected to {self._config.venue.url} again")
+    def _objection(self, spec: binance.OrderSpec) -> str:
+        """ "" when the venue would take it, as far as we know."""
+        filters, price = self._filters.get(spec.symbol), self._last_prices.get(spec.symbol)
+        if filters is None:
+            return ""
+        if price is None:
+            return check(spec, filters) or ""
+        return check(spec, filters, price.bid_e8 / E8, price.ask_e8 / E8) or ""
 
     # ---- what the hot thread reports ------------------------------------------------------------
 
     def _on_record(self, record: Record) -> None:
         match record.body:
             case Signal() as signal:
-                self._emit({"record": "signal", **signal.as_json()})
-            case Fired() as fired:
-                self._on_fired(fired)
+                self._tell({"record": "signal", **signal.as_json()})
+            case Fired() as fired if fired.refusal is not None:
+                self._on_refused(fired)
             case Message() as message:
                 self._on_message(message, record.t_ns)
             case Opened() as opened:
-                self._open = True
                 self._cipher = opened.cipher
+                self._links.on_opened(opened.session)
             case Closed() as closed:
                 self._on_closed(closed)
             case FeedNote() as note:
@@ -502,74 +489,35 @@ class Runner:
             case Stats() as stats:
                 self._on_stats(stats)
             case Notice() as notice:
-                self._notice(notice.words)
+                self.notice(notice.words)
+        self._desk.on_record(record)
 
-    def _on_fired(self, fired: Fired) -> None:
-        if fired.refusal is not None:
-            self._refused += 1
-            self._emit({"record": "refused", "limit": fired.refusal, "txid": fired.txid})
-            return
-        order = Order(
-            client_id=fired.client_id,
-            spec=self._specs[fired.order],
-            status="unknown" if fired.error else "dry-run" if fired.dry_run else "sent",
-            txid=fired.txid,
-            exchange=fired.exchange,
-            timestamp_ms=fired.timestamp_ms,
-            sent_ns=fired.sent_ns,
-            reason=fired.error or "",
-        )
-        self._orders.add(order)
-        self._emit({"record": "order", **order.as_json()})
+    def _on_refused(self, fired: Fired) -> None:
+        self._refused += 1
+        self._tell({"record": "refused", "limit": fired.refusal, "txid": fired.txid})
 
     def _on_message(self, message: Message, t_ns: int) -> None:
         reply = binance.parse_reply(message.text)
-        if reply is None:
-            self._notice(f"the venue said something unexpected: {message.text[:200]!r}")
-        elif self._clock.asked(reply.id):
-            self._on_time(reply, t_ns)
-        elif reply.id == self._logon_id:
-            self._on_logon(reply)
-        elif reply.status == UNAUTHORIZED and reply.id == "None":
-            self._leave(f"the venue has logged us out ({reply.code}: {reply.message})")
-        elif (order := self._orders.on_reply(reply, t_ns)) is not None:
-            self._emit({"record": "order", **order.as_json()})
-        else:
-            self._notice(f"the venue answered a request we did not make: {message.text[:200]!r}")
-
-    def _on_time(self, reply: binance.Reply, t_ns: int) -> None:
-        try:
-            request = self._clock.answer(reply, t_ns)
-        except VenueError as error:
-            if not self._started:
-                raise
-            self._leave(str(error))
+        if reply is not None:
+            ours = self._links.on_reply(message.session, reply, t_ns) or self._desk.asked(reply.id)
+            if not ours:
+                words = f"the venue answered a request we did not make: {message.text[:200]!r}"
+                self.notice(words)
             return
-        if request is not None:
-            self._engine.command_text(request)
-        elif self._clock.offset_ms is not None:
-            self._engine.command_clock_offset(self._clock.offset_ms)
-
-    def _on_logon(self, reply: binance.Reply) -> None:
-        self._logon_id = None
-        if reply.status == 200:
-            return
-        words = (
-            f"{self._config.venue.url} refuses the log-on ({reply.code}: {reply.message}): check "
-            "that venue.private_key_file belongs to the API key and that the key may trade"
-        )
-        if not self._started:
-            raise VenueError(words)
-        self._leave(words)
+        event = parse_event(message.text)
+        if event is None:
+            self.notice(f"the venue said something unexpected: {message.text[:200]!r}")
+        elif isinstance(event, ServerShutdown):
+            self._links.on_shutdown(message.session)
+        elif isinstance(event, StreamEnded):
+            self._links.on_stream_ended(message.session)
 
     def _on_closed(self, closed: Closed) -> None:
-        self._open = False
-        self._closed = closed
-        self._logon_id = None
-        for order in self._orders.on_session_end(closed.reason):
-            self._emit({"record": "order", **order.as_json()})
-        if closed.was_open and not self._stopping:
-            self._notice(closed.reason)
+        if self._stopping:
+            return
+        if closed.was_open and closed.code:
+            self.notice(closed.reason)
+        self._links.on_closed(closed.session, closed.reason, closed.code)
 
     def _on_feed(self, note: FeedNote) -> None:
         if note.note == "connected":
@@ -577,29 +525,29 @@ class Runner:
         elif note.note in NO_CONNECTION:
             self._feeds_up.discard(note.endpoint)
             self._feed_complaint = note.words
-        self._notice(note.words)
+        self.notice(note.words)
 
     def _on_stats(self, stats: Stats) -> None:
         if stats.counters["transactions"] > self._stats.get("transactions", 0):
             self._silent_at = time.monotonic() + self._config.feed.silent_after_s
         lost = stats.counters["records_lost"] - self._stats.get("records_lost", 0)
         if lost:
-            self._notice(f"{lost} records found no room in the journal and are lost")
+            self.notice(f"{lost} records found no room in the journal and are lost")
         malformed = stats.counters["malformed"] - self._stats.get("malformed", 0)
         if malformed:
-            self._notice(
+            self.notice(
                 f"{malformed} transactions could not be read and were skipped: check the node"
             )
         self._stats = dict(stats.counters)
         if self._started:
             self._emit({"record": "progress", "stats": self._stats})
 
-    def _notice(self, words: str) -> None:
-        """The line that says `ready` is the first."""
+    def _tell(self, line: Line) -> None:
+        """Nothing comes before the line that says `ready`."""
         if self._started:
-            self._emit({"record": "notice", "text": words})
+            self._emit(line)
         else:
-            self._early_notices.append(words)
+            self._early_lines.append(line)
 
     # ---- ending ----------------------------------------------------------------------------------
 
@@ -607,14 +555,18 @@ class Runner:
         """Wait shortly for replies, say goodbye, and sum up: the `summary` record."""
         self._stopping = True
         deadline = time.monotonic() + REPLY_GRACE_S
-        while self._orders.waiting() and self._open and time.monotonic() < deadline:
+        while self._desk.orders.waiting() and self._links.ready and time.monotonic() < deadline:
             self._turn()
             time.sleep(TICK_S)
         self._end_threads()
-        self._turn()
+        for record in self._engine.records():
+            self._on_record(record)
+        for words in self._desk.open_words():
+            self.notice(words)
         summary: Line = {
             "record": "summary",
-            "orders": [order.as_json() for order in self._orders.all()],
+            "orders": self._desk.summary(),
+            "positions": [position.as_json() for position in self._desk.positions.all()],
             "refused": self._refused,
             "latency_ns": self._engine.latency_ns(),
             "stats": self._engine.stats(),
@@ -627,6 +579,7 @@ class Runner:
     def _end_threads(self) -> None:
         if self._zmq is not None:
             self._zmq.stop()
+        self._prices.stop()
         self._engine.command_stop()
         self._hot.join(STOP_S)
         if self._hot.is_alive():

@@ -84,11 +84,11 @@ class Hot:
         self.until(lambda: len(self.all(Fired)) > before)
         return self.all(Fired)[before]
 
-    def connect(self, server: Server, held: bool = False) -> Connection:
+    def connect(self, server: Server, held: bool = False, session: int = 0) -> Connection:
         before = len(self.all(Opened))
-        self.engine.command_connect(server.address())
+        self.engine.command_connect(server.address(), session)
         self.until(lambda: len(self.all(Opened)) > before)
-        self.engine.command_hold(held)
+        self.engine.command_hold(held, session)
         return server.connection()
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine._native import lib
 from engine.journal import Journal, Reader
-from engine.records import Message, Record
+from engine.records import Record, Unknown
 
 PREAMBLE = {
     "exchanges": ["binance", "okx"],
@@ -19,6 +19,7 @@ PREAMBLE = {
     "pid": 4711,
 }
 SEGMENT_BYTES = lib.HP_SEGMENT_BYTES_MIN
+OPAQUE = 1000  # a kind of record that has any payload
 
 
 def payload(sequence: int) -> bytes:
@@ -30,7 +31,7 @@ def write(journal: Journal, count: int, first: int = 1) -> None:
     """`count` messages from sequence number `first` on, a new segment ready at any time."""
     for sequence in range(first, first + count):
         journal.prepare(PREAMBLE)
-        journal.append(lib.HP_RECORD_MESSAGE, payload(sequence), lib.hp_now_ns())
+        journal.append(OPAQUE, payload(sequence), lib.hp_now_ns())
 
 
 def fill(folder: Path, count: int, first: int = 1) -> None:
@@ -41,7 +42,7 @@ def fill(folder: Path, count: int, first: int = 1) -> None:
 
 def is_good(record: Record) -> bool:
     """It says what its sequence number lets expect."""
-    return record.sequence == 0 or record.body == Message(payload(record.sequence))
+    return record.sequence == 0 or record.body == Unknown(OPAQUE, payload(record.sequence))
 
 
 def sequences(folder: Path) -> list[int]:
@@ -76,14 +77,14 @@ import mmap, sys
 from pathlib import Path
 from engine._native import lib
 from engine.journal import Journal
-from tests.journals import PREAMBLE, SEGMENT_BYTES, payload
+from tests.journals import OPAQUE, PREAMBLE, SEGMENT_BYTES, payload
 
 folder, first, count, progress = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 with open(progress, "r+b") as file, Journal(folder, SEGMENT_BYTES) as journal:
     written = mmap.mmap(file.fileno(), 8)
     for sequence in range(first, first + count):
         journal.prepare(PREAMBLE)
-        journal.append(lib.HP_RECORD_MESSAGE, payload(sequence), lib.hp_now_ns())
+        journal.append(OPAQUE, payload(sequence), lib.hp_now_ns())
         written[:] = sequence.to_bytes(8, "little")
 """
 

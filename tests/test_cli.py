@@ -439,7 +439,7 @@ def test_dry_run_then_live(
         assert summary["stats"]["duplicates"] == 1
         assert summary["stats"]["malformed"] == 1
         entries = [json.loads(line) for line in ledger.read_text().splitlines()]
-        assert len(entries) == int(live)
+        assert [entry["entry"] for entry in entries] == ["order", "fill"] * int(live)
         stages = summary["latency_ns"]
         assert stages["journal"]["count"] == 1
         assert stages["send"]["count"] == int(live)

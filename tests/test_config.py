@@ -37,7 +37,7 @@ RULE = {
 LIMIT = {"type": '"LIMIT"', "price": '"65000.10"'}
 MINIMAL: dict[str, dict[str, str]] = {
     "feed": {"endpoint": '"tcp://127.0.0.1:28332"'},
-    "venue": {"url": '"wss://example.com/ws"'},
+    "venue": {"url": '"wss://example.com/ws"', "stream_url": '"wss://example.com:9443"'},
     "rule": RULE,
 }
 
@@ -115,6 +115,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
                 "book": {"files": '["a.csv", "/b/c.toml"]', "default": "false"},
                 "venue": {
                     "url": '"wss://[::1]:9443/ws-api/v3?x=1"',
+                    "stream_url": '"wss://[::1]:9444/"',
                     "ca_file": '"ca.pem"',
                     "api_key_env": '"K"',
                     "api_secret_file": '"secret"',
@@ -167,6 +168,28 @@ def test_a_limit_order_is_immediate_or_cancel_unless_it_says_otherwise() -> None
 def test_a_url_is_taken_apart(url: str, host: str, port: int, path: str) -> None:
     venue = parsed(with_keys("venue", {"url": json.dumps(url)})).venue
     assert (venue.host, venue.port, venue.path) == (host, port, path)
+
+
+@pytest.mark.parametrize(
+    ("host", "stream_url"),
+    [
+        ("ws-api.binance.com", "wss://stream.binance.com:9443"),
+        ("ws-api.testnet.binance.vision", "wss://stream.testnet.binance.vision"),
+    ],
+)
+def test_where_prices_come_from_is_known_for_the_exchanges_own_hosts(
+    host: str, stream_url: str
+) -> None:
+    tables = {**MINIMAL, "venue": {"url": f'"wss://{host}:443/ws-api/v3"'}}
+    assert parsed(toml(tables)).venue.stream_url == stream_url
+    tables = {**MINIMAL, "venue": {"url": '"wss://example.com/ws"'}}
+    assert "stream_url is missing" in refusal(toml(tables))
+
+
+def test_notionals_become_integers_exactly() -> None:
+    risk = parsed(with_keys("risk", {"max_order_notional": '"250.00000001"'})).risk
+    assert risk.max_order_notional == 25_000_000_001
+    assert (risk.max_total_notional, risk.max_position_notional) == (1000 * 10**8, 500 * 10**8)
 
 
 def test_as_many_rules_as_the_engine_takes() -> None:

@@ -78,15 +78,15 @@ def test_every_command_is_obeyed_and_written_down(
         engine.command_text(b"a text")
         assert peer.frame() == (TEXT, b"a text")
         assert hot.fire(deposit("kraken", 1)).refusal == "not-ready", "a new session is held"
-        engine.command_hold(False)
+        engine.command_hold(False, 0)
         assert hot.fire(deposit("kraken", 2)).refusal is None
         before_ms = time.time_ns() // 1_000_000
         assert order_in(peer.frame()[1])["timestamp"] <= before_ms + 1
-        engine.command_clock_offset(-40_000)
+        engine.command_clock(-40_000)
         fired = hot.fire(deposit("kraken", 3))
         assert abs(fired.timestamp_ms + 40_000 - time.time_ns() // 1_000_000) < 5_000
         assert order_in(peer.frame()[1])["timestamp"] == fired.timestamp_ms
-        engine.command_hold(True)
+        engine.command_hold(True, 0)
         assert hot.fire(deposit("kraken", 4)).refusal == "not-ready"
         assert peer.is_silent(0.05)
         assert not hot.all(FeedNote), "feeds wait to be told"
@@ -116,7 +116,7 @@ def test_every_command_is_obeyed_and_written_down(
 
 def test_what_could_not_be_done_is_written_down_with_its_reason(server: Server, hot: Hot) -> None:
     hot.engine.command_text(b"nobody is there")
-    hot.engine.command_clock_offset(86_400_001)
+    hot.engine.command_clock(86_400_001)
     hot.connect(server)
     hot.engine.command_text(b"x" * 9_000)
     hot.until(lambda: len(hot.all(Command)) == 5)
@@ -134,7 +134,7 @@ def test_a_full_ring_of_commands_says_so(each_transport: str) -> None:
 
     def fill() -> None:
         while len(values) < 100_000:
-            engine.command_clock_offset(len(values))
+            engine.command_clock(len(values))
             values.append(len(values))
 
     with pytest.raises(NativeError, match=r"telling the engine's thread something: .*no room"):
@@ -143,7 +143,7 @@ def test_a_full_ring_of_commands_says_so(each_transport: str) -> None:
     with running(engine) as hot:
         hot.until(lambda: len(hot.all(Command)) == len(values))
         assert [value for _, value in commands(hot)] == values
-        engine.command_clock_offset(7)
+        engine.command_clock(7)
         hot.until(lambda: len(hot.all(Command)) == len(values) + 1)
 
 
@@ -202,7 +202,7 @@ def test_a_lost_session_is_told_and_its_successor_is_held(server: Server, hot: H
     assert hot.fire(deposit("kraken", 2)).refusal == "not-ready"
     peer = hot.connect(server, held=True)
     assert hot.fire(deposit("kraken", 3)).refusal == "not-ready"
-    hot.engine.command_hold(False)
+    hot.engine.command_hold(False, 0)
     fired = hot.fire(deposit("kraken", 4))
     assert order_in(peer.frame()[1])["newClientOrderId"] == fired.client_id
 
@@ -268,7 +268,7 @@ def test_a_python_that_stands_still_is_not_noticed(
         engine.command_connect(world.address)
         engine.command_listen()
         hot.until(lambda: hot.all(Opened) and hot.all(FeedNote))
-        engine.command_hold(False)
+        engine.command_hold(False, 0)
         world.begin(0, ORDERS, EVERY_MS, 100)
         free = world.traffic()
         hot.until(lambda: len(hot.all(Fired)) == ORDERS)
@@ -315,7 +315,7 @@ def test_it_stays_where_it_is_told(each_transport: str) -> None:
     cpus = os.sched_getaffinity(0)
     cpu = max(cpus)
     with running(engine_for(replace(LIVE, cpu=cpu))) as hot:
-        hot.engine.command_hold(True)
+        hot.engine.command_hold(True, 0)
         hot.until(lambda: hot.all(Command))
         assert os.sched_getaffinity(hot.thread.native_id or -1) == {cpu}
     assert os.sched_getaffinity(0) == cpus
@@ -350,7 +350,7 @@ def test_parked_it_costs_almost_nothing(
         peer = hot.connect(server)
         shares["armed"] = cpu_share(hot)
         assert hot.fire(deposit("kraken", 1)).armed
-        engine.command_hold(True)
+        engine.command_hold(True, 0)
         time.sleep(0.1)
         shares["held"] = cpu_share(hot)
         peer.reset()
@@ -381,7 +381,7 @@ def test_parked_it_wakes_at_once(each_transport: str) -> None:
             time.sleep(0.02)
             before = time.monotonic()
             if nonce % 2:
-                hot.engine.command_hold(True)
+                hot.engine.command_hold(True, 0)
                 hot.until(lambda nonce=nonce: len(hot.all(Command)) == nonce // 2 + 1)
             else:
                 hot.fire(deposit("kraken", nonce))
@@ -573,7 +573,7 @@ def test_the_thousandth_gap_counts_like_the_first(server: Server, node: Publishe
     desk.rest()
     desk.publish(transaction({wallet("nobody"): BTC}, 1_000))
     desk.publish(deposit("kraken", 1), skip=700)
-    assert desk.refusals(1) == ["in-block"]
+    assert desk.refusals(1) == ["feed"]
     assert desk.engine.stats()["transactions_lost"] == 299 + 700, "before the first nobody knows"
 
 
@@ -587,7 +587,7 @@ def test_a_removal_from_the_mempool_ends_no_block(server: Server, node: Publishe
 
 
 @pytest.mark.parametrize("sequence", [False, True])
-def test_behind_a_gap_everything_is_of_a_block_until_we_know(
+def test_behind_a_gap_everything_is_in_doubt_until_we_know(
     server: Server, node: Publisher, sequence: bool
 ) -> None:
     """What was lost may have been the coinbase."""
@@ -596,7 +596,7 @@ def test_behind_a_gap_everything_is_of_a_block_until_we_know(
     assert desk.refusals(1) == [None]
     desk.publish(deposit("kraken", 2), skip=3)
     desk.publish(deposit("kraken", 3))
-    assert desk.refusals(2) == ["in-block", "in-block"]
+    assert desk.refusals(2) == ["feed", "feed"]
     if sequence:
         desk.say(b"A", 0)
     else:

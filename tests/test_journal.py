@@ -26,6 +26,7 @@ from engine.journal import Damage, Journal, Reader
 from engine.records import Record
 
 from .journals import (
+    OPAQUE,
     PREAMBLE,
     SEGMENT_BYTES,
     fill,
@@ -66,9 +67,9 @@ def test_records_of_any_size(tmp_path_factory: pytest.TempPathFactory, parts: li
     with Journal(folder, SEGMENT_BYTES) as journal:
         for number, text in enumerate(texts):
             journal.prepare(PREAMBLE)
-            journal.append(lib.HP_RECORD_MESSAGE, text, number)
+            journal.append(OPAQUE, text, number)
     found = [r for r in Reader(folder) if isinstance(r, Record) and r.sequence]
-    assert [r.body for r in found] == [records.Message(text) for text in texts]
+    assert [r.body for r in found] == [records.Unknown(OPAQUE, text) for text in texts]
     assert [(r.sequence, r.t_ns) for r in found] == [(n + 1, n) for n in range(len(texts))]
 
 
@@ -119,9 +120,9 @@ def test_full_segments_follow_each_other(tmp_path: Path) -> None:
         count = 0
         while lib.hp_journal_room(journal.handle) >= 2048:
             count += 1
-            journal.append(lib.HP_RECORD_MESSAGE, payload(count), 0)
+            journal.append(OPAQUE, payload(count), 0)
         with pytest.raises(NativeError, match="no room"):
-            journal.append(lib.HP_RECORD_MESSAGE, bytes(2048), 0)
+            journal.append(OPAQUE, bytes(2048), 0)
         assert sequences(tmp_path) == list(range(1, count + 1))
         assert not lib.hp_journal_ready(journal.handle)
         assert journal.prepare(PREAMBLE)
@@ -395,7 +396,7 @@ def test_files_may_not_grow_so_large(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert [f.name for f in tmp_path.glob("*.hpj")] == ["00000001.hpj"]
-        journal.append(lib.HP_RECORD_MESSAGE, payload(2), 0)  # what was there goes on
+        journal.append(OPAQUE, payload(2), 0)  # what was there goes on
         write(journal, 3, first=3)
     assert sequences(tmp_path) == list(range(1, 6))
     assert not list(tmp_path.glob("*.tmp"))

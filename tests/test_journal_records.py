@@ -20,6 +20,7 @@ from engine._native import ffi, lib
 from engine.cli import main
 from engine.journal import Journal
 from engine.journal_rows import COLUMNS, KINDS, row
+from engine.journal_show import line as shown
 from engine.records import Names, Record, decode
 
 from .builders import p2wpkh
@@ -39,11 +40,13 @@ TXID = bytes(range(32))
 SHOWN_TXID = TXID[::-1].hex()
 OUTPOINT = TXID + (7).to_bytes(4, "little")
 SCRIPT = p2wpkh(b"key")
+SESSION_1 = packed("hp_session_note", session=1)
 PAID = packed(
     "hp_paid_output", value_sat=5, vout=1, script_len=len(SCRIPT), script=SCRIPT.ljust(42, b"\0")
 )
 STAGE_NS = [100 + n if n != 3 else -1 for n in range(lib.HP_STAGES)]
 
+TERMS = {"quantity_e8": 5, "price_e8": 6, "market": 1, "is_sell": 1}
 BODIES: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     "preamble": (lib.HP_RECORD_PREAMBLE, b'{"a": 1}', {"facts": {"a": 1}}),
     "signal": (
@@ -54,21 +57,38 @@ BODIES: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     ),
     "intent": (
         lib.HP_RECORD_INTENT,
-        packed("hp_intent", txid=TXID, client_id=b"hp-1", live=1, rule=-1, n_in=1) + OUTPOINT,
-        {"txid": SHOWN_TXID, "client_id": "hp-1", "live": True, "armed": False, "rule": None}
-        | {"outpoints": (f"{SHOWN_TXID}:7",), "n_in": 1},
+        packed("hp_intent", txid=TXID, client_id=b"hp-1", live=1, n_in=1, terms=TERMS) + OUTPOINT,
+        {"txid": SHOWN_TXID, "client_id": "hp-1", "live": True, "armed": False, "rule": 0}
+        | {"outpoints": (f"{SHOWN_TXID}:7",), "n_in": 1, "parent": "", "reduces": False}
+        | {"quantity_e8": 5, "price_e8": 6, "market": 1, "is_sell": True},
     ),
     "order": (
         lib.HP_RECORD_ORDER,
-        packed("hp_order_event", txid=TXID, client_id=b"x" * 36, stage_ns=STAGE_NS, exchange=1),
-        {"client_id": "x" * 36, "status": "sent", "decode_ns": 100, "build_ns": None},
+        packed(
+            "hp_order_event",
+            txid=TXID,
+            client_id=b"x" * 36,
+            stage_ns=STAGE_NS,
+            exchange=1,
+            session=1,
+        ),
+        {"client_id": "x" * 36, "status": "sent", "decode_ns": 100, "build_ns": None}
+        | {"session": 1},
     ),
-    "message": (lib.HP_RECORD_MESSAGE, b"caf\xc3\xa9\xff", {"text": "caf\xe9\ufffd"}),
-    "opened": (lib.HP_RECORD_OPENED, b"TLSv1.3", {"cipher": "TLSv1.3"}),
+    "message": (
+        lib.HP_RECORD_MESSAGE,
+        SESSION_1 + b"caf\xc3\xa9\xff",
+        {"text": "caf\xe9\ufffd", "session": 1},
+    ),
+    "opened": (
+        lib.HP_RECORD_OPENED,
+        SESSION_1 + b"TLSv1.3",
+        {"cipher": "TLSv1.3", "session": 1},
+    ),
     "closed": (
         lib.HP_RECORD_CLOSED,
-        packed("hp_closed_note", error=-lib.HP_ETIME_OUT, was_open=1) + b"late",
-        {"reason": "late", "code": lib.HP_ETIME_OUT, "was_open": True},
+        packed("hp_closed_note", error=-lib.HP_ETIME_OUT, was_open=1, session=1) + b"late",
+        {"reason": "late", "code": lib.HP_ETIME_OUT, "was_open": True, "session": 1},
     ),
     "feed": (
         lib.HP_RECORD_FEED,
@@ -89,8 +109,14 @@ BODIES: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     ),
     "command": (
         lib.HP_RECORD_COMMAND,
-        packed("hp_command_note", value=1, command=lib.HP_COMMAND_HOLD, error=lib.HP_ENOT_READY),
-        {"value": 1, "command": "hold", "error": "there is no open session"},
+        packed(
+            "hp_command_note",
+            value=1,
+            command=lib.HP_COMMAND_HOLD,
+            error=lib.HP_ENOT_READY,
+            session=lib.HP_EVERY_SESSION,
+        ),
+        {"session": None, "value": 1, "command": "hold", "error": "there is no open session"},
     ),
     "stats": (lib.HP_RECORD_STATS, packed("hp_stats", signals=7), {"signals": 7, "malformed": 0}),
     "notice": (lib.HP_RECORD_NOTICE, b"hello", {"words": "hello"}),
@@ -124,6 +150,17 @@ def test_there_is_an_example_of_every_kind() -> None:
     assert {records.RECORD_KINDS.get(kind, "unknown") for kind, _, _ in BODIES.values()} == set(
         BODIES
     )
+
+
+def test_an_order_without_template() -> None:
+    data = packed(
+        "hp_intent", client_id=b"hx-1", parent=b"hp-1", rule=-1, order=lib.HP_NO_TEMPLATE, reduces=1
+    )
+    record = record_of(lib.HP_RECORD_INTENT, data)
+    found = row(record)
+    assert (found["parent"], found["reduces"], found["rule"]) == ("hp-1", True, None)
+    assert (found["quantity_e8"], found["market"]) == (None, None)
+    assert shown(record).endswith("order without template  dry-run  hx-1  undoes hp-1")
 
 
 def test_outputs_of_a_signal() -> None:
@@ -216,7 +253,7 @@ def test_nothing_that_a_terminal_obeys_is_shown(tmp_path: Path, say: Say) -> Non
     with Journal(tmp_path, SEGMENT_BYTES) as journal:
         journal.prepare(names)
         for kind in (lib.HP_RECORD_MESSAGE, lib.HP_RECORD_OPENED, lib.HP_RECORD_NOTICE):
-            journal.append(kind, bad, 0)
+            journal.append(kind, SESSION_1 + bad, 0)
         journal.append(lib.HP_RECORD_CLOSED, packed("hp_closed_note") + bad, 0)
         journal.append(lib.HP_RECORD_SIGNAL, BODIES["signal"][1], 0)
     for words in (["show"], ["show", "--json"], ["verify"]):

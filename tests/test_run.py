@@ -21,13 +21,9 @@ import zmq
 from websockets.sync.server import Server, ServerConnection, serve
 
 from engine.address import address_of
-from engine.clock import VenueClock
-from engine.errors import VenueError
 from engine.report import plain
-from engine.runner import resolve
 from engine.sim import authority
 from engine.sim.exchange import ExchangeSim
-from engine.venues.binance import parse_reply
 from tests.peers import deposit, wallet
 
 KEYS = ("k" * 64, "s" * 64)
@@ -361,46 +357,3 @@ def test_a_signal_is_obeyed_when_nobody_reads(
     assert "nobody reads" in run.process.stderr.read()
     run.process.stdout.close()
     run.process.stderr.close()
-
-
-# ---- parts --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".com", "no-such-host.invalid"])
-def test_a_host_name_that_cannot_be_resolved(host: str) -> None:
-    with pytest.raises(VenueError, match="cannot be resolved"):
-        resolve(host, 443)
-
-
-def answered(clock: VenueClock, request: bytes, offset_ms: int, after_ns: int) -> bytes | None:
-    asked = json.loads(request)
-    server_ms = int(time.time() * 1000) + offset_ms
-    reply = parse_reply(
-        json.dumps({"id": asked["id"], "status": 200, "result": {"serverTime": server_ms}}).encode()
-    )
-    assert reply is not None
-    assert clock.asked(reply.id)
-    return clock.answer(reply, time.monotonic_ns() + after_ns)
-
-
-def test_the_shortest_round_trip_sets_the_clock() -> None:
-    clock = VenueClock()
-    request: bytes | None = clock.begin()
-    for offset_ms, after_ns in ((900, 400_000_000), (50, 0), (700, 300_000_000)):
-        assert clock.offset_ms is None
-        assert request is not None
-        request = answered(clock, request, offset_ms, after_ns)
-    assert request is None
-    assert clock.offset_ms is not None
-    assert abs(clock.offset_ms - 50) <= 2
-
-
-def test_a_new_measurement_forgets_the_old_one() -> None:
-    clock = VenueClock()
-    for offset_ms in (5_000, -3_000):
-        request: bytes | None = clock.begin()
-        while request is not None:
-            request = answered(clock, request, offset_ms, 0)
-        assert clock.offset_ms is not None
-        assert abs(clock.offset_ms - offset_ms) <= 2
-    assert not clock.waiting

@@ -75,6 +75,8 @@ def test_the_process_serves_and_ends_cleanly_with_connections_open(
     with process(*flags) as (child, ready):
         assert ready == {
             "ws_url": ready["ws_url"],
+            "stream_url": ready["stream_url"],
+            "rest_url": ready["rest_url"],
             "ca_file": str(ca_file),
             "api_key": API_KEY,
             "api_secret": API_SECRET,
@@ -84,7 +86,11 @@ def test_the_process_serves_and_ends_cleanly_with_connections_open(
         }
         asyncio.run(use_and_signal(child, ready["ws_url"]))
         assert child.communicate() == ("", "")
-    assert json.loads(ledger_file.read_text())["client_id"] == "whale-1"
+    entries = [json.loads(line) for line in ledger_file.read_text().splitlines()]
+    assert [(each["entry"], each["client_id"]) for each in entries] == [
+        ("order", "whale-1"),
+        ("fill", "whale-1"),
+    ]
 
 
 def test_the_process_makes_its_own_keys_and_removes_its_files() -> None:

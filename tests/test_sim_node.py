@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -174,6 +175,89 @@ def test_real_blocks_are_replayed_without_their_coinbases(
     theirs = [tx.serialize() for block in blocks for tx in block.vtx[1:]]
     assert ready["transactions"] == len(theirs) == 62 + 80
     assert hear_all(node, ready)[0] == theirs
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+
+def hear_numbers(node: Node, *, until_silent_s: float = 0.5) -> list[tuple[int, bytes]]:
+    """Let it start; every number and transaction, until nothing has come for a while."""
+    ready = node.hears()
+    context = zmq.Context()
+    try:
+        subscriber = context.socket(zmq.SUB)
+        subscriber.subscribe(b"rawtx")
+        subscriber.connect(ready["endpoint"])
+        time.sleep(SETTLE_S)
+        node.go()
+        heard = []
+        while subscriber.poll(until_silent_s * 1000):
+            _, raw, number = subscriber.recv_multipart()
+            heard.append((int.from_bytes(number, "little"), raw))
+        return heard
+    finally:
+        context.destroy(linger=0)
+
+
+def test_transactions_are_lost_doubled_and_reordered_as_the_seed_says(
+    start: Callable[..., Node],
+) -> None:
+    everything = dict(hear_numbers(start(*SYNTHETIC)))
+
+    def heard(*faults: str) -> tuple[list[int], list[bytes], dict[str, int]]:
+        flags = [word for fault in faults for word in ("--fault", fault)]
+        node = start(*SYNTHETIC, *flags)
+        pairs = hear_numbers(node)
+        return [n for n, _ in pairs], [raw for _, raw in pairs], node.hears()["faults"]
+
+    numbers, raws, applied = heard("drop=0.1")
+    assert 20 <= applied["drop"] <= 90
+    assert len(numbers) == 500 - applied["drop"]
+    assert [everything[number] for number in numbers] == raws
+    assert heard("drop=0.1") == (numbers, raws, applied)
+
+    numbers, raws, applied = heard("duplicate=0.1")
+    assert numbers == list(range(500 + applied["duplicate"]))
+    assert list(dict.fromkeys(raws)) == list(everything.values())
+
+    numbers, raws, applied = heard("reorder=0.1")
+    assert [everything[number] for number in numbers] == raws
+    assert sorted(numbers) == list(range(500)) != numbers
+
+    numbers, raws, applied = heard("gap=0.004")
+    assert len(numbers) < 500
+    assert [everything[number] for number in numbers] == raws
+    assert 1 <= applied["gap"] <= 10
+
+
+def test_a_restarted_node_counts_from_zero(start: Callable[..., Node]) -> None:
+    node = start(*SYNTHETIC, "--rate", 500, "--fault", "restart=0.003")
+    numbers = [number for number, _ in hear_numbers(node)]
+    applied = node.hears()["faults"]["restart"]
+    falls = sum(after < before for before, after in pairwise(numbers))
+    assert 1 <= falls <= applied
+
+
+def test_a_stall_is_caught_up_and_a_late_transaction_changes_its_place(
+    start: Callable[..., Node],
+) -> None:
+    node = start(*SYNTHETIC, "--fault", "stall=0.002:300ms")
+    assert len(hear_numbers(node, until_silent_s=1.5)) == 500
+    done = node.hears()
+    assert done["elapsed_s"] >= 0.3 * done["faults"]["stall"] > 0
+    everything = [raw for _, raw in hear_numbers(start(*SYNTHETIC))]
+    late = hear_numbers(start(*SYNTHETIC, "--fault", "delay=0.1:5ms"))
+    assert [number for number, _ in late] == list(range(500))
+    assert [raw for _, raw in late] != everything
+    assert sorted(raw for _, raw in late) == sorted(everything)
+
+
+def test_a_fault_that_is_none_gets_one_sentence(start: Callable[..., Node]) -> None:
+    node = start("--fault", "drop-before")
+    assert node.end() == (2, "")
+    told = _pipe(node.process.stderr).read().decode()
+    assert told.startswith("harpoon: 'drop-before' is not a fault: ")
+    assert "drop, gap, duplicate" in told
 
 
 # ---- pace ----------------------------------------------------------------------------------------

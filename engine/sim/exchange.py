@@ -1,32 +1,29 @@
-"""The exchange simulator: a TLS WebSocket server on loopback that speaks engine.sim.binance.
+"""The exchange simulator: a venue on loopback with a WebSocket API, market streams and REST.
 
 As a process: `harpoon sim exchange`. In a test:
 
     async with ExchangeSim() as sim:
-        ...  # sim.url, sim.ca_file, sim.api_key, sim.api_secret, sim.ledger, sim.rejections
+        ...  # sim.url, sim.stream_url, sim.rest_url, sim.ca_file, sim.api_key, sim.ledger ...
+        sim.faults.next("drop-after")
 
-It has an HMAC key always, and, when it is given one, an Ed25519 key, which can log on.
+What requests mean is engine.sim.binance, what goes wrong is engine.sim.faults. It has an HMAC key
+always, and, when it is given one, an Ed25519 key, which can log on.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import dataclasses
 import json
-import logging
-import math
-import os
 import re
 import secrets
 import shutil
-import signal
 import ssl
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
@@ -36,80 +33,131 @@ from urllib.parse import parse_qs, urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+from websockets.frames import CloseCode
 
 from engine.errors import ConfigError
-from engine.processes import at_stdin_eof
 from engine.sim import authority
-from engine.sim.binance import SYMBOLS, LedgerEntry, Venue
+from engine.sim.binance import Venue
+from engine.sim.faults import (
+    ANSWERS,
+    EVENT_FAULTS,
+    ORDER_FAULTS,
+    REFUSALS,
+    REQUEST_FAULTS,
+    Fault,
+    FaultEntry,
+    FaultPlan,
+    fault_answer,
+)
+from engine.sim.ledger import Entry, FillEntry, LedgerEntry
+from engine.sim.market import MarketTrade
 from engine.sim.request import AccountKey
+from engine.sim.rest import RestReply
+from engine.sim.rest_server import HttpRequest, RestServer
+from engine.sim.streams import HEARTBEAT_S, Streams
+from engine.sim.symbols import SYMBOLS, Symbol
+from engine.sim.websocket import (
+    HOST,
+    LIFETIME_S,
+    MAX_CONNECTIONS,
+    PING_INTERVAL_S,
+    Habits,
+    Peer,
+    Server,
+    listen,
+)
 
-HOST = "127.0.0.1"
 PATH = "/ws-api/v3"
-DEFAULT_PRICE = Decimal("60000.00")
-# "General API Information": a ping every 20 s, and a minute to answer it.
-PING_INTERVAL_S = 20.0
-PONG_TIMEOUT_S = 60.0
-# Together they bound `stop`: a peer that does not answer the close frame is dropped after the
-# first, one that has not even finished its upgrade is left behind after the second.
-CLOSE_TIMEOUT_S = 0.4
-STOP_TIMEOUT_S = 0.7
-
-# websockets reports a peer's faults here, with tracebacks: for those who set up logging only.
-_logger = logging.getLogger(__name__)
-_logger.addHandler(logging.NullHandler())
+STEP_INTERVAL_S = 0.1  # how often the market moves
+REORDER_S = 0.1  # an event that is to come after the next one waits no longer
+SHUTDOWN_S = 1.0  # between serverShutdown and the end; the documents promise no time
+HUGE = json.dumps({"padding": "x" * (16 << 20)})
+NOT_JSON = '{"id":'
+NOT_A_FRAME = bytes([0xFF]) * 64  # reserved bits and an opcode that is none (RFC 6455 5.2)
+REST_FAULTS = frozenset({"drop-before", "drop-after", "delay", *ANSWERS})
+PLACING = re.compile(r'"(v3/)?(order\.place|order\.cancelReplace|orderList\.place[a-z.]*)"')
 
 
 class ExchangeSim:
-    """The server, its certificate and its ledger.
+    """The servers, their certificate and the ledger.
 
-    After `start`: `url`, `ca_file`. `ledger` lists the accepted orders, `rejections` counts the
-    refused requests by "code message", `venue` has the rest (last price, clock skew, requests).
+    After `start`: `url`, `stream_url` and `rest_url` (without a path), `ca_file`. `ledger` lists
+    the accepted orders and `fills` what was filled, `entries` is both and all else that the ledger
+    file has, in order; `rejections` counts the refused requests by "code message", `venue` has the
+    rest (prices, clock skew, requests).
 
-    To misbehave, at any time: `close_after_requests` = N closes a connection that has been answered
-    N times; `refuse_upgrade_status` answers the upgrade with that HTTP status; `venue.keys` without
-    a key revokes it.
+    To misbehave, at any time: `faults`, a FaultPlan, which `faults.next(spec)` commands directly;
+    `drop_all` and `shut_down_soon`, from any thread; `close_after_requests` = N closes a connection
+    that has been answered N times; `refuse_upgrade_status` answers the upgrade with that HTTP
+    status; `venue.keys` without a key revokes it.
 
-    `ed25519_key` is an API key and its public key in PEM; ConfigError when that is none.
+    `ed25519_key` is an API key and its public key in PEM. ConfigError when that is none, or
+    `fault_specs` are no faults.
     """
 
     def __init__(
         self,
         *,
         ws_port: int = 0,
+        stream_port: int = 0,
+        rest_port: int = 0,
         ca_out: Path | None = None,
         ledger_file: Path | None = None,
         hmac_key: tuple[str, str] | None = None,
         ed25519_key: tuple[str, bytes] | None = None,
         ping_interval_s: float = PING_INTERVAL_S,
+        lifetime_s: float = LIFETIME_S,
+        max_connections: int = MAX_CONNECTIONS,
         clock_skew_ms: int = 0,
-        last_price: Decimal = DEFAULT_PRICE,
+        last_price: Decimal | None = None,
+        symbols: Mapping[str, Symbol] = SYMBOLS,
+        seed: int | None = None,
+        trades: Sequence[MarketTrade] | None = None,
+        fault_specs: Sequence[str] = (),
     ) -> None:
         self.api_key, self.api_secret = hmac_key or (secrets.token_hex(32), secrets.token_hex(32))
         self.ed25519_api_key = ed25519_key and ed25519_key[0]
         keys: dict[str, AccountKey] = {self.api_key: self.api_secret}
         if ed25519_key is not None:
             keys[ed25519_key[0]] = _public_key(ed25519_key[1])
+        habits = Habits(ping_interval_s, lifetime_s, max_connections)
+        self._api = Server(habits, self.draw)
+        self._streams = Streams(habits, self.draw)
+        self._rest = RestServer(self._answer_rest)
+        self.entries: list[Entry | FaultEntry] = []
+        self.ledger: list[LedgerEntry] = []
+        self.fills: list[FillEntry] = []
         self.venue = Venue(
             keys=keys,
-            last_price=dict.fromkeys(SYMBOLS, last_price),
             record=self._record,
-            clock_skew_ms=clock_skew_ms,
+            symbols=symbols,
+            seed=seed,
+            trades=trades,
+            on_market=self._streams.publish,
         )
-        self.ledger: list[LedgerEntry] = []
+        if last_price is not None:
+            self.venue.set_price("BTCUSDT", last_price)
         self.ledger_file = ledger_file
         self.close_after_requests: int | None = None
         self.refuse_upgrade_status: int | None = None
-        self._ws_port = ws_port
+        self._clock_skew_ms = clock_skew_ms
+        self.faults = FaultPlan(fault_specs, seed or 0)
+        self._ports = (ws_port, stream_port, rest_port)
         self._ca_out = ca_out
-        self._ping_interval_s = ping_interval_s
         self._ledger_stream: IO[str] | None = None
 
     @property
     def rejections(self) -> Counter[str]:
         return self.venue.rejections
+
+    @property
+    def faults(self) -> FaultPlan:
+        return self._faults
+
+    @faults.setter
+    def faults(self, plan: FaultPlan) -> None:
+        self._faults = plan
+        self.venue.clock_skew_ms = self._clock_skew_ms + plan.skew_ms
 
     async def __aenter__(self) -> ExchangeSim:
         await self.start()
@@ -119,7 +167,8 @@ class ExchangeSim:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen on 127.0.0.1; ConfigError when the port or a file cannot be used."""
+        """Listen on 127.0.0.1; ConfigError when a port or a file cannot be used."""
+        self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as resources:
             directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="harpoon-sim-"))
             files = authority.issue(Path(directory))
@@ -137,59 +186,210 @@ class ExchangeSim:
             context.load_cert_chain(files.certificate_file, files.key_file)
             await self._listen(context)
             self._resources = resources.pop_all()
+        self._market = asyncio.create_task(self._run_market())
 
     async def stop(self) -> None:
-        """Close every connection (1001) and the files, within STOP_TIMEOUT_S."""
-        self._server.close()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._server.wait_closed(), STOP_TIMEOUT_S)
+        """Close every connection (1001) and the files, within a second."""
+        self._market.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._market
+        self._rest_listener.close()
+        self._rest.drop_all()
+        await asyncio.gather(self._api.stop(), self._streams.stop())
         self._resources.close()
 
+    def drop_all(self) -> None:
+        """Every connection ends now, as if the machine had died."""
+        for act in (self._api.drop_all, self._streams.drop_all, self._rest.drop_all):
+            self._loop.call_soon_threadsafe(act)
+
+    def shut_down_soon(self, after_s: float = SHUTDOWN_S) -> None:
+        """serverShutdown to every WebSocket, which is closed after so many seconds; who connects
+        in the meantime is not told and stays."""
+        self._loop.call_soon_threadsafe(self._announce_shutdown, after_s)
+
+    def draw(self, names: Collection[str]) -> Fault | None:
+        """The fault, one of `names`, that happens now; the ledger has it."""
+        fault = self.faults.draw(names)
+        if fault is not None:
+            self._record(FaultEntry(fault.name, time.time_ns()))
+        return fault
+
+    def now_ms(self) -> int:
+        """The venue's clock."""
+        return self.venue.clock_ns(time.time_ns()) // 1_000_000
+
+    # ---- inside ----------------------------------------------------------------------------------
+
     async def _listen(self, context: ssl.SSLContext) -> None:
-        try:
-            self._server = await serve(
-                self._converse,
-                HOST,
-                self._ws_port,
-                ssl=context,
-                process_request=self._upgrade,
-                compression=None,
-                ping_interval=self._ping_interval_s,
-                ping_timeout=PONG_TIMEOUT_S,
-                close_timeout=CLOSE_TIMEOUT_S,
-                logger=_logger,
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"the exchange simulator cannot listen on {HOST}:{self._ws_port} "
-                f"({error.strerror}): choose another --ws-port, or 0 to have one picked."
-            ) from error
-        port = next(iter(self._server.sockets)).getsockname()[1]
+        ws_port, stream_port, rest_port = self._ports
+        port = await self._api.listen(
+            lambda: ApiPeer(self, self._api), ws_port, "--ws-port", context
+        )
         self.url = f"wss://{HOST}:{port}{PATH}"
+        port = await self._streams.listen(
+            self._streams.new_peer, stream_port, "--stream-port", context
+        )
+        self.stream_url = f"wss://{HOST}:{port}"
+        self._rest_listener, port = await listen(
+            self._rest.new_protocol, rest_port, "--rest-port", context
+        )
+        self.rest_url = f"https://{HOST}:{port}"
 
-    def _upgrade(self, connection: ServerConnection, request: Request) -> Response | None:
-        if self.refuse_upgrade_status is not None:
-            return connection.respond(HTTPStatus(self.refuse_upgrade_status), "refused\n")
-        if urlsplit(request.path).path != PATH:
-            return connection.respond(HTTPStatus.NOT_FOUND, f"only {PATH} is served here\n")
-        return None
+    async def _run_market(self) -> None:
+        beat_at = time.monotonic()
+        while True:
+            self.venue.step(time.time_ns())
+            if time.monotonic() >= beat_at:
+                self._streams.beat()
+                beat_at = time.monotonic() + HEARTBEAT_S
+            await asyncio.sleep(STEP_INTERVAL_S)
 
-    async def _converse(self, connection: ServerConnection) -> None:
-        path = connection.request.path if connection.request else PATH
-        query = parse_qs(urlsplit(path).query)
-        show_limits = query.get("returnRateLimits") != ["false"]
-        state = self.venue.connect(time.time_ns(), show_limits)
-        answered = 0
-        with contextlib.suppress(ConnectionClosed):
-            while self.close_after_requests is None or answered < self.close_after_requests:
-                message = await connection.recv()
-                await connection.send(self.venue.answer(message, time.time_ns(), state))
-                answered += 1
+    def _announce_shutdown(self, after_s: float) -> None:
+        for peer in [*self._api.peers, *self._streams.peers]:
+            peer.announce_shutdown(self.now_ms())
+            peer.close_in(after_s)
 
-    def _record(self, entry: LedgerEntry) -> None:
-        self.ledger.append(entry)
+    async def _answer_rest(self, request: HttpRequest) -> RestReply | None:
+        is_placing = request.method == "POST" and "/order" in request.path
+        possible = ORDER_FAULTS if is_placing else REQUEST_FAULTS
+        fault = self.draw([name for name in possible if name in REST_FAULTS])
+        name = fault.name if fault is not None else ""
+        now_ns = time.time_ns()
+        if name == "drop-before":
+            return None
+        if name not in REFUSALS:
+            reply = self.venue.rest(
+                request.method, request.path, request.query, request.body, request.headers, now_ns
+            )
+        if fault is not None and name in ANSWERS:
+            return _rest_error(fault, self.now_ms())
+        if name == "drop-after":
+            return None
+        if fault is not None:
+            await asyncio.sleep(fault.duration_s)
+        return reply
+
+    def _record(self, entry: Entry | FaultEntry) -> None:
+        self.entries.append(entry)
+        if isinstance(entry, LedgerEntry):
+            self.ledger.append(entry)
+        elif isinstance(entry, FillEntry):
+            self.fills.append(entry)
         if self._ledger_stream is not None:
             print(json.dumps(dataclasses.asdict(entry)), file=self._ledger_stream, flush=True)
+
+
+def _rest_error(fault: Fault, now_ms: int) -> RestReply:
+    status, error = fault_answer(fault, now_ms)
+    headers = {"Content-Type": "application/json;charset=UTF-8"}
+    if "data" in error:  # rest-api.md, "IP Limits"
+        headers["Retry-After"] = str(max(1, round(fault.duration_s)))
+    return RestReply(status, headers, json.dumps(error))
+
+
+class ApiPeer(Peer):
+    """A client of the WebSocket API: its requests, replies and events."""
+
+    def __init__(self, sim: ExchangeSim, server: Server) -> None:
+        super().__init__(server)
+        self._sim = sim
+        self._answered = 0
+        self._late: list[str] = []  # events that wait for the next one
+
+    def refuse(self) -> tuple[HTTPStatus, str] | None:
+        if self._sim.refuse_upgrade_status is not None:
+            return HTTPStatus(self._sim.refuse_upgrade_status), "refused\n"
+        if urlsplit(self.path).path != PATH:
+            return HTTPStatus.NOT_FOUND, f"only {PATH} is served here\n"
+        return None
+
+    def opened(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        show_limits = query.get("returnRateLimits") != ["false"]
+        self._state = self._sim.venue.connect(time.time_ns(), show_limits, self._on_event)
+
+    def closed(self) -> None:
+        self._sim.venue.disconnect(self._state)
+
+    def received(self, message: str | bytes) -> None:
+        is_placing = isinstance(message, str) and PLACING.search(message)
+        fault = self.draw(ORDER_FAULTS if is_placing else REQUEST_FAULTS)
+        if fault is None:
+            self._reply(self._execute(message))
+        elif fault.name == "drop-before":
+            self.cut()
+        elif fault.name == "stop-reading":
+            self.stop_reading()
+        elif fault.name in REFUSALS:
+            self._reply(self._error(fault, read_id(message)))
+            if fault.name == "418":  # "you will be disconnected" ("IP limits")
+                self.close(CloseCode.POLICY_VIOLATION)
+        else:
+            self._execute_and_fail(message, fault)
+
+    def announce_shutdown(self, now_ms: int) -> None:
+        """Heading "Server Shutdown"."""
+        self.send(json.dumps({"event": {"e": "serverShutdown", "E": now_ms}}))
+
+    def _execute(self, message: str | bytes) -> str:
+        return self._sim.venue.answer(message, time.time_ns(), self._state)
+
+    def _execute_and_fail(self, message: str | bytes, fault: Fault) -> None:
+        if fault.name in ("delay", "drop-after"):
+            self.wire.hold(fault.duration_s)
+        reply = self._execute(message)
+        match fault.name:
+            case "drop-after":
+                self.cut()
+            case "garbage":
+                self.wire.write(NOT_A_FRAME)
+            case "not-json":
+                self.send(NOT_JSON)
+            case "huge":
+                self.send(HUGE)
+            case "shutdown":
+                self.announce_shutdown(self._sim.now_ms())
+                self.close_in(fault.duration_s)
+        self._reply(self._error(fault, read_id(message)) if fault.name in ANSWERS else reply)
+
+    def _error(self, fault: Fault, request_id: object) -> str:
+        status, error = fault_answer(fault, self._sim.now_ms())
+        document = {"id": request_id, "status": status, "error": error}
+        return json.dumps(document, separators=(",", ":"))
+
+    def _reply(self, text: str) -> None:
+        self.send(text)
+        self._answered += 1
+        limit = self._sim.close_after_requests
+        if limit is not None and self._answered >= limit:
+            self.close()
+
+    def _on_event(self, text: str) -> None:
+        """An event of this connection, unless and as a fault has it."""
+        fault = self.draw(EVENT_FAULTS)
+        name = fault.name if fault is not None else ""
+        if name == "reorder-event":
+            self._late.append(text)
+            asyncio.get_running_loop().call_later(REORDER_S, self._send_late)
+            return
+        for _ in range({"lose-event": 0, "duplicate-event": 2}.get(name, 1)):
+            self.send(text)
+        self._send_late()
+
+    def _send_late(self) -> None:
+        late, self._late = self._late, []
+        for text in late:
+            self.send(text)
+
+
+def read_id(message: str | bytes) -> object:
+    """A request's `id`, None when there is none to be read."""
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(message)
+        if isinstance(document, dict):
+            return document.get("id")
+    return None
 
 
 def _public_key(pem: bytes) -> Ed25519PublicKey:
@@ -213,132 +413,3 @@ def _writing(what: str, path: Path) -> Iterator[None]:
             f"{what} cannot be written to {path} ({error.strerror}): "
             "name a file in a directory that exists and is yours."
         ) from error
-
-
-# ---- the command line ----------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `harpoon sim exchange`."""
-    parser.add_argument(
-        "--ws-port", type=_port, default=0, metavar="N", help="port on 127.0.0.1; 0 picks one"
-    )
-    parser.add_argument(
-        "--ca-out", type=Path, metavar="FILE", help="write the CA certificate (PEM) here"
-    )
-    parser.add_argument(
-        "--ledger", type=Path, metavar="FILE", help="write a JSON line per accepted order here"
-    )
-    parser.add_argument(
-        "--hmac-key", type=_hmac_key, metavar="KEY:SECRET", help="default: made at start"
-    )
-    parser.add_argument(
-        "--ed25519-key",
-        type=_ed25519_key,
-        metavar="KEY:PUBLIC_PEM_FILE",
-        help="an API key that can log on, and its public key; default: none",
-    )
-    parser.add_argument(
-        "--ping-interval-s", type=_interval, default=PING_INTERVAL_S, metavar="S", help="default 20"
-    )
-    parser.add_argument(
-        "--clock-skew-ms", type=int, default=0, metavar="MS", help="the venue's clock minus ours"
-    )
-    parser.add_argument(
-        "--price", type=_price, default=DEFAULT_PRICE, help=f"last price, default {DEFAULT_PRICE}"
-    )
-    parser.add_argument(
-        "--spin", action="store_true", help="never sleep, so that no client's send has to wake us"
-    )
-    parser.add_argument(
-        "--stop-on-stdin-eof", action="store_true", help="end when stdin does, as with the parent"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; one JSON line on stdout says when and where it is ready."""
-    asyncio.run(_serve_until_told(args))
-    return 0
-
-
-async def _serve_until_told(args: argparse.Namespace) -> None:
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, told.set)
-    if args.stop_on_stdin_eof:
-        at_stdin_eof(lambda: _tell(loop, told))
-    sim = ExchangeSim(
-        ws_port=args.ws_port,
-        ca_out=args.ca_out,
-        ledger_file=args.ledger,
-        hmac_key=args.hmac_key,
-        ed25519_key=args.ed25519_key,
-        ping_interval_s=args.ping_interval_s,
-        clock_skew_ms=args.clock_skew_ms,
-        last_price=args.price,
-    )
-    async with sim:
-        ready = {
-            "ws_url": sim.url,
-            "ca_file": str(sim.ca_file),
-            "api_key": sim.api_key,
-            "api_secret": sim.api_secret,
-            "ed25519_api_key": sim.ed25519_api_key,
-            "ledger": None if sim.ledger_file is None else str(sim.ledger_file),
-            "pid": os.getpid(),
-        }
-        print(json.dumps(ready), flush=True)
-        while args.spin and not told.is_set():
-            await asyncio.sleep(0)
-        await told.wait()
-
-
-def _tell(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended before
-        loop.call_soon_threadsafe(told.set)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give 0 to 65535")
-    return int(text)
-
-
-def _hmac_key(text: str) -> tuple[str, str]:
-    key, _, secret = text.partition(":")
-    if not key or not secret:
-        raise argparse.ArgumentTypeError("give the API key and its secret as KEY:SECRET")
-    return key, secret
-
-
-def _ed25519_key(text: str) -> tuple[str, bytes]:
-    key, _, file = text.partition(":")
-    if not key or not file:
-        raise argparse.ArgumentTypeError(
-            "give the API key and the file with its public key as KEY:PUBLIC_PEM_FILE"
-        )
-    try:
-        return key, Path(file).read_bytes()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(
-            f"{file} cannot be read ({error.strerror}): check the path"
-        ) from error
-
-
-def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an interval: give seconds above 0")
-    return seconds
-
-
-def _price(text: str) -> Decimal:
-    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,8})?", text) or not Decimal(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a price: give a number above 0 with up to 8 decimals, like 60000.50"
-        )
-    return Decimal(text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import heapq
 import ipaddress
 import json
 import math
@@ -29,8 +30,21 @@ from engine.errors import ConfigError, FeedError
 from engine.feed.replay import read_block
 from engine.feed.synthetic import Kind, Plan, Traffic
 from engine.scan import btc_argument
+from engine.sim.faults import FaultPlan
 
 TOPIC = b"rawtx"
+GAP = 100
+REBIND_S = 5.0
+NODE_FAULTS = {
+    "drop": "a number is used and its transaction never sent, as when a queue is full",
+    "gap": f"the same for {GAP} transactions in a row",
+    "duplicate": "sent twice, each with a number, as a node does when a block has it",
+    "reorder": "sent after the next one, with the number that it had before it",
+    "delay": "sent DURATION late, after others that were due",
+    "stall": "nothing is sent for DURATION, then everything that has become due",
+    "restart": "the node ends and comes back at the same place: the numbers start at 0",
+}
+DURATIONS_S = {"delay": 0.2, "stall": 5.0}
 
 
 @dataclass(frozen=True)
@@ -69,9 +83,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blocks", nargs="+", type=Path, metavar="FILE", help="raw block files to replay"
     )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="NAME[=PROBABILITY][:DURATION], like drop=0.01 or stall=0.001:3s; may be repeated; "
+        f"the names: {', '.join(NODE_FAULTS)}",
+    )
     synthetic = parser.add_argument_group("synthetic transactions, without --blocks")
     for name, default, words in (
-        ("seed", 1, "the same seed makes the same transactions"),
+        ("seed", 1, "the same seed makes the same transactions and faults"),
         ("count", 10_000, "transactions in all"),
         ("deposits", 50, "whales among them that are deposits"),
         ("change-backs", 20, "whales that return to the exchange which spends them"),
@@ -101,10 +123,11 @@ def run(options: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     parent = 0 if options.start_on_stdin else None
     with contextlib.suppress(KeyboardInterrupt, _ParentGoneError):
+        faults = FaultPlan(options.fault, options.seed, NODE_FAULTS, DURATIONS_S)
         load = _replay(options) if options.blocks else _synthesise(options)
-        with _publisher(options.endpoint, options.listen_anywhere) as socket:
+        with _outlet(options.endpoint, options.listen_anywhere) as outlet:
             _say(
-                endpoint=socket.get_string(zmq.LAST_ENDPOINT),
+                endpoint=outlet.endpoint,
                 transactions=len(load.transactions),
                 planted=load.planted,
                 book=str(options.book_out) if options.book_out else None,
@@ -112,8 +135,12 @@ def run(options: argparse.Namespace) -> int:
             )
             if parent is not None:
                 _wait(None, parent)
-            elapsed_s = _publish(socket, load.transactions, options.rate, parent)
-            _say(published=len(load.transactions), elapsed_s=round(elapsed_s, 3))
+            elapsed_s = _publish(outlet, load.transactions, options.rate, faults, parent)
+            _say(
+                published=len(load.transactions),
+                elapsed_s=round(elapsed_s, 3),
+                faults=dict(faults.applied),
+            )
             while True:
                 _wait(None, parent)
     return 0
@@ -147,8 +174,70 @@ def _write_book(path: Path, rows: Sequence[tuple[str, str]]) -> None:
         ) from error
 
 
+class Outlet:
+    """A publisher's socket and its numbering."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        self._context = context
+        self._open(endpoint)
+        self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
+
+    def publish(self, raw: bytes, fault: str = "") -> None:
+        """As one of NODE_FAULTS has it, other than those that are a matter of time."""
+        if fault == "restart":
+            self._restart()
+        number = self._take_number()
+        if fault == "gap":
+            self._to_lose = GAP
+        if self._to_lose or fault == "drop":
+            self._to_lose = max(0, self._to_lose - 1)
+        elif fault == "reorder":
+            self._held.append((raw, number))
+        else:
+            self._send(raw, number)
+            if fault == "duplicate":
+                self._send(raw, self._take_number())
+            self.release()
+
+    def release(self) -> None:
+        """Send what waits for its successor."""
+        for raw, number in self._held:
+            self._send(raw, number)
+        self._held.clear()
+
+    def _open(self, endpoint: str) -> None:
+        self._number = self._to_lose = 0
+        self._held: list[tuple[bytes, int]] = []
+        self._socket = self._context.socket(zmq.PUB)
+        # A node drops what exceeds its high-water mark. Here a count that a test relies on must not
+        # depend on how busy the machine is, and the whole content is in memory already.
+        self._socket.set(zmq.SNDHWM, 0)
+        self._socket.set(zmq.IPV6, int("[" in endpoint))
+        self._socket.bind(endpoint)
+
+    def _restart(self) -> None:
+        """What was not received yet is lost, and so is what comes until a subscriber is back."""
+        self._socket.close(linger=0)
+        deadline = time.monotonic() + REBIND_S
+        while True:  # libzmq gives the endpoint up a moment after `close`
+            try:
+                return self._open(self.endpoint)
+            except zmq.ZMQError as error:
+                self._socket.close(linger=0)
+                if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def _take_number(self) -> int:
+        self._number += 1
+        return self._number - 1
+
+    def _send(self, raw: bytes, number: int) -> None:
+        self._socket.send_multipart((TOPIC, raw, number.to_bytes(4, "little")))
+
+
 @contextlib.contextmanager
-def _publisher(endpoint: str, anywhere: bool) -> Iterator[zmq.Socket[bytes]]:
+def _outlet(endpoint: str, anywhere: bool) -> Iterator[Outlet]:
     if not anywhere and not _is_local(endpoint):
         raise ConfigError(
             f"{endpoint} is not on loopback, and what is published there is invented: use "
@@ -156,19 +245,14 @@ def _publisher(endpoint: str, anywhere: bool) -> Iterator[zmq.Socket[bytes]]:
         )
     context = zmq.Context()
     try:
-        socket = context.socket(zmq.PUB)
-        # A node drops what exceeds its high-water mark. Here a count that a test relies on must not
-        # depend on how busy the machine is, and the whole content is in memory already.
-        socket.set(zmq.SNDHWM, 0)
-        socket.set(zmq.IPV6, int("[" in endpoint))
         try:
-            socket.bind(endpoint)
+            outlet = Outlet(context, endpoint)
         except zmq.ZMQError as error:
             raise FeedError(
                 f"cannot publish at {endpoint} ({zmq.strerror(error.errno or 0)}): choose another "
                 "--endpoint, like tcp://127.0.0.1:0 for a free port."
             ) from error
-        yield socket
+        yield outlet
     finally:
         context.destroy(linger=0)
 
@@ -184,18 +268,34 @@ def _is_local(endpoint: str) -> bool:
 
 
 def _publish(
-    socket: zmq.Socket[bytes],
+    outlet: Outlet,
     transactions: Sequence[bytes],
     rate: float,
+    faults: FaultPlan,
     parent: int | None,
 ) -> float:
     """Seconds it took. Each has its own due time, so that a late one does not delay the rest."""
     started = time.monotonic()
-    for number, raw in enumerate(transactions):
-        while (early_s := started + number / rate - time.monotonic()) > 0:
-            _wait(early_s, parent)
-        socket.send_multipart((TOPIC, raw, number.to_bytes(4, "little")))
+    turns = [(started + place / rate, place, raw) for place, raw in enumerate(transactions)]
+    late: set[int] = set()  # places whose fault has been drawn
+    while turns:  # always a heap
+        due_s, place, raw = heapq.heappop(turns)
+        _wait_until(due_s, parent)
+        fault = faults.draw(NODE_FAULTS) if place not in late else None
+        if fault is not None and fault.name in DURATIONS_S:
+            if fault.name == "stall":
+                _wait_until(time.monotonic() + fault.duration_s, parent)
+            late.add(place)
+            heapq.heappush(turns, (due_s + fault.duration_s, place, raw))
+        else:
+            outlet.publish(raw, fault.name if fault is not None else "")
+    outlet.release()
     return time.monotonic() - started
+
+
+def _wait_until(due_s: float, parent: int | None) -> None:
+    while (early_s := due_s - time.monotonic()) > 0:
+        _wait(early_s, parent)
 
 
 def _wait(seconds: float | None, parent: int | None) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -37,11 +37,19 @@ AccountKey = str | Ed25519PublicKey  # what proves a signature: an HMAC secret, 
 class ApiError(Exception):
     """A refusal out of errors.md; `status` is the HTTP-like one of "Status codes"."""
 
-    def __init__(self, code: int, msg: str, status: int = 400) -> None:
+    def __init__(
+        self, code: int, msg: str, status: int = 400, data: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(f"{code} {msg}")
         self.code = code
         self.msg = msg
         self.status = status
+        self.data = data
+
+    def as_json(self) -> dict[str, Any]:
+        """The error as a reply shows it."""
+        error: dict[str, Any] = {"code": self.code, "msg": self.msg}
+        return error if self.data is None else error | {"data": self.data}
 
 
 class SessionRevokedError(ApiError):
@@ -103,13 +111,16 @@ def read_id(document: Mapping[str, Any]) -> RequestId:
 
 
 def parameter_text(name: str, value: object) -> str:
-    """A parameter's value as the signature payload has it; null counts as empty."""
+    """A parameter's value as the signature payload has it; null counts as empty. A list of
+    texts is JSON, as it is in a query string."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int)):
         return str(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return json.dumps(value, separators=(",", ":"))
     raise ApiError(-1130, f"Data sent for parameter '{name}' is not valid.")
 
 
@@ -132,6 +143,40 @@ def matching(params: Mapping[str, str], name: str, pattern: str) -> str:
     return value
 
 
+def read_long(params: Mapping[str, str], name: str) -> int:
+    """The parameter `name` as a whole number, -1100 when it is none."""
+    return int(matching(params, name, LONG_PATTERN))
+
+
+def read_choice(params: Mapping[str, str], name: str, choices: Collection[str]) -> str | None:
+    """The parameter `name`, None when absent; -1130 unless it is one of `choices`."""
+    value = params.get(name)
+    if value is not None and value not in choices:
+        raise ApiError(-1130, f"Data sent for parameter '{name}' is not valid.")
+    return value
+
+
+def read_texts(params: Mapping[str, str], name: str) -> list[str]:
+    """The parameter `name`, a JSON array of different strings or one string by itself."""
+    text = params[name]
+    if not text.startswith("["):
+        return [text]
+    try:
+        texts = json.loads(text)
+    except (ValueError, RecursionError):
+        texts = None
+    if not isinstance(texts, list) or not all(isinstance(item, str) for item in texts):
+        raise ApiError(-1135, f"JSON sent for parameter '{name}' is not valid")
+    if len(set(texts)) != len(texts):
+        raise ApiError(-1151, "Symbol is present multiple times in the list.")
+    return texts
+
+
+def eight(amount: Decimal) -> str:
+    """An amount as the replies show it."""
+    return f"{amount:.{DECIMALS}f}"
+
+
 def read_amount(params: Mapping[str, str], name: str) -> Decimal:
     """The parameter `name` as an amount; -1100 or -1111 when it is none."""
     text = matching(params, name, DECIMAL_PATTERN)
@@ -150,12 +195,11 @@ def signature_payload(params: Mapping[str, str]) -> str:
     return "&".join(f"{name}={params[name]}" for name in sorted(params) if name != "signature")
 
 
-def check_signature(params: Mapping[str, str], key: AccountKey) -> None:
-    """-1022 unless `signature` is the payload's ("Signature Case Sensitivity"): HMAC-SHA256 in hex
+def check_signature(text: str, signature: str, key: AccountKey) -> None:
+    """-1022 unless `signature` is that of `text` ("Signature Case Sensitivity"): HMAC-SHA256 in hex
     of either case, or Ed25519 in base64."""
     # JSON can spell a lone surrogate (RFC 8259 8.2), which strict UTF-8 refuses to encode.
-    payload = signature_payload(params).encode("utf-8", "surrogatepass")
-    signature = params["signature"]
+    payload = text.encode("utf-8", "surrogatepass")
     if isinstance(key, str):
         good = signature.lower() == hmac.new(key.encode(), payload, hashlib.sha256).hexdigest()
     else:

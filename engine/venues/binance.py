@@ -17,8 +17,11 @@ CLIENT_ID_SLOT = "c" * lib.HP_CLIENT_ID_LEN
 TIMESTAMP_SLOT = "1" * lib.HP_TIMESTAMP_LEN
 SIGNATURE_SLOT = "s" * lib.HP_SIGNATURE_LEN
 
-# errors.md: the order may have been executed although the reply is an error.
-OUTCOME_UNKNOWN_CODES = frozenset({-1006, -1007})
+# errors.md: the order may have been executed although the reply is an error (-1000 and -1001 say
+# nothing of it, -1006 and -1007 say so).
+OUTCOME_UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
+# errors.md, "Messages for -1010...": the id "is already in use", so there is an order of that id.
+DUPLICATE_ORDER = "Duplicate order sent."
 PARTIAL_FAILURE = 409  # heading "Status codes": a part of the request succeeded
 
 
@@ -52,7 +55,7 @@ class OrderTemplate:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A response (heading "Response format"): `status` is HTTP-like, `code` and `message` are of
-    its error, `retry_after_ms` an epoch time."""
+    its error, `retry_after_ms` an epoch time. `rows` are a result that is an array."""
 
     id: str
     status: int
@@ -60,6 +63,8 @@ class Reply:
     code: int | None = None
     message: str = ""
     retry_after_ms: int | None = None
+    rows: tuple[dict[str, Any], ...] | None = None
+    rate_limits: tuple[dict[str, Any], ...] = ()
 
 
 def order_params(spec: OrderSpec, api_key: str | None, recv_window_ms: int) -> dict[str, str | int]:
@@ -97,7 +102,7 @@ def order_template(
     payload = signature_payload(params).encode() if signed else b""
     if signed:
         params["signature"] = SIGNATURE_SLOT
-    body = _request(CLIENT_ID_SLOT, "order.place", params)
+    body = request(CLIENT_ID_SLOT, "order.place", params)
     return OrderTemplate(
         payload=payload,
         body=body,
@@ -114,16 +119,17 @@ def _behind(text: bytes, name: bytes) -> int:
     return text.index(name) + len(name)
 
 
-def _request(request_id: str, method: str, params: Mapping[str, str | int] | None = None) -> bytes:
-    request: dict[str, object] = {"id": request_id, "method": method}
+def request(request_id: str, method: str, params: Mapping[str, object] | None = None) -> bytes:
+    """Heading "Request format"."""
+    message: dict[str, object] = {"id": request_id, "method": method}
     if params:
-        request["params"] = params
-    return json.dumps(request, separators=(",", ":")).encode()
+        message["params"] = params
+    return json.dumps(message, separators=(",", ":")).encode()
 
 
 def time_request(request_id: str) -> bytes:
     """Heading "Check server time"."""
-    return _request(request_id, "time")
+    return request(request_id, "time")
 
 
 def ed25519_signature(private_key: Ed25519PrivateKey, payload: str) -> str:
@@ -138,7 +144,7 @@ def logon_request(
     connection need neither key nor signature; Ed25519 keys only. `timestamp_ms` is venue time."""
     params: dict[str, str | int] = {"apiKey": api_key, "timestamp": timestamp_ms}
     signature = ed25519_signature(private_key, signature_payload(params))
-    return _request(request_id, "session.logon", {**params, "signature": signature})
+    return request(request_id, "session.logon", {**params, "signature": signature})
 
 
 def parse_reply(text: bytes) -> Reply | None:
@@ -149,25 +155,32 @@ def parse_reply(text: bytes) -> Reply | None:
         return None
     if not isinstance(message, dict) or type(message.get("status")) is not int:
         return None
-    result, error = message.get("result"), message.get("error")
-    result = result if isinstance(result, dict) else {}
+    found, error = message.get("result"), message.get("error")
     error = error if isinstance(error, dict) else {}
     data = error.get("data")
     retry_after = data.get("retryAfter") if isinstance(data, dict) else None
     return Reply(
         id=str(message.get("id")),
         status=message["status"],
-        result=result,
+        result=found if isinstance(found, dict) else {},
         code=error["code"] if type(error.get("code")) is int else None,
         message=str(error.get("msg", "")),
         retry_after_ms=retry_after if type(retry_after) is int else None,
+        rows=dicts(found) if isinstance(found, list) else None,
+        rate_limits=dicts(message.get("rateLimits")),
     )
+
+
+def dicts(rows: object) -> tuple[dict[str, Any], ...]:
+    """The objects of an array; what is none is skipped."""
+    return tuple(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
 
 
 def order_status(reply: Reply) -> str:
     """`acked`, `rejected`, or `unknown` where the order may have been executed all the same
-    (headings "Status codes" and, in errors.md, -1006 and -1007)."""
+    (heading "Status codes" and OUTCOME_UNKNOWN_CODES)."""
     if reply.status == 200:
         return "acked"
     refused = 400 <= reply.status < 500 and reply.status != PARTIAL_FAILURE
+    refused = refused and reply.message != DUPLICATE_ORDER
     return "rejected" if refused and reply.code not in OUTCOME_UNKNOWN_CODES else "unknown"

@@ -25,11 +25,17 @@ static void fill(uint8_t *bytes, int64_t number)
         bytes[i] = (uint8_t)((size_t)number * 31 + i);
 }
 
+static int kind_of(int64_t number)
+{
+    return (int)(number ^ 5) & 0xffff;
+}
+
 static int put(hp_inbox *inbox, int64_t number)
 {
     uint8_t bytes[LONGEST];
     fill(bytes, number);
-    return hp_inbox_put(inbox, (uint32_t)number ^ 5, number, bytes, length_of(number));
+    return hp_inbox_put(inbox, kind_of(number), (int)(number % 3) - 1, number, bytes,
+                        length_of(number));
 }
 
 static int take(hp_inbox *inbox, int64_t number)
@@ -40,7 +46,8 @@ static int take(hp_inbox *inbox, int64_t number)
         return 0;
     require(hp_inbox_next(inbox, &again) && again.bytes == item.bytes); /* until it is done */
     fill(wanted, number);
-    require(item.number == number && item.kind == ((uint32_t)number ^ 5));
+    require(item.number == number && item.kind == kind_of(number));
+    require(item.session == number % 3 - 1);
     require(item.len == length_of(number) && !memcmp(item.bytes, wanted, item.len));
     hp_inbox_done(inbox);
     return 1;
@@ -98,14 +105,14 @@ static void test_longest(void)
         hp_inbox *inbox = hp_inbox_new(RING);
         hp_inbox_item item;
         for (size_t at = 0; at < before; at += 24) { /* 16 to 24 bytes a step */
-            require(hp_inbox_put(inbox, 1, 2, bytes, before - at < 24 ? 0 : 8) == 0);
+            require(hp_inbox_put(inbox, 1, 0, 2, bytes, before - at < 24 ? 0 : 8) == 0);
             require(hp_inbox_next(inbox, &item));
             hp_inbox_done(inbox);
         }
-        require(hp_inbox_put(inbox, 1, 2, bytes, LONGEST + 1) == -ENOSPC);
-        require(hp_inbox_put(inbox, 3, -4, bytes, LONGEST) == 0);
+        require(hp_inbox_put(inbox, 1, 0, 2, bytes, LONGEST + 1) == -ENOSPC);
+        require(hp_inbox_put(inbox, 3, -1, -4, bytes, LONGEST) == 0);
         require(hp_inbox_next(inbox, &item) && item.len == LONGEST);
-        require(item.kind == 3 && item.number == -4);
+        require(item.kind == 3 && item.session == -1 && item.number == -4);
         hp_inbox_done(inbox);
         require(!hp_inbox_next(inbox, &item));
         hp_inbox_free(inbox);

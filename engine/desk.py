@@ -1,0 +1,343 @@
+"""What is done about orders after the wire: their news told, their fills booked, questions asked,
+exits placed, and everything cancelled after a kill.
+
+Orders, positions and exits are folds that know no I/O (engine/lifecycle.py, positions.py,
+exits.py); here they meet the engine. Everything runs on the control thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Protocol
+
+from engine import client_ids
+from engine.config import RuleSettings
+from engine.core import Settlement
+from engine.errors import HarpoonError
+from engine.exits import Action, Cancel, ExitPlan, Exits, Market, Place
+from engine.lifecycle import KEPT, Orders
+from engine.lifecycle import Settlement as Settled
+from engine.order import Order
+from engine.positions import Positions
+from engine.prices import Price
+from engine.records import Fired, Intent, Record, Terms
+from engine.report import Line
+from engine.venues import binance_requests as requests
+from engine.venues.binance_filters import Filters
+
+REPLY_S = 10.0  # the venue's own limit for a request ("General API Information")
+CANCEL_AGAIN_S = 5.0  # after a kill, as long as something is open
+OPEN_TOLD = 5  # of what a run leaves behind
+E8 = Decimal(10) ** 8
+DAY_NS = 86_400 * 1_000_000_000
+
+
+class Wire(Protocol):
+    """engine.core.Engine, as far as it is needed here."""
+
+    def command_text(self, message: bytes, session: int) -> None: ...
+
+    def command_settle(self, settlement: Settlement) -> None: ...
+
+    def command_order(
+        self,
+        message: bytes,
+        terms: Terms,
+        client_id: str,
+        timestamp_ms: int,
+        parent: str = "",
+        reduces: bool = False,
+    ) -> None: ...
+
+
+class Past(Protocol):
+    """engine.core.Engine, before it runs."""
+
+    def set_position(self, market: int, position_e8: int) -> None: ...
+
+    def expose(self, order: Settlement) -> None: ...
+
+    def count_past(
+        self, age_ns: int, notional_e8: int, rule: int | None, exchange: str | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When `work()` is done, and by whom a request is sent: `session` None while none is ready."""
+
+    now_ns: int  # CLOCK_MONOTONIC
+    venue_ms: int
+    session: int | None
+
+
+class Desk:
+    """Every order of this journal, of earlier runs too. `symbols` are the markets of the engine, in
+    their order; `plans` go by the rule's name."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        symbols: tuple[str, ...],
+        plans: dict[str, ExitPlan],
+        auth: requests.Auth,
+        recv_window_ms: int,
+        emit: Callable[[Line], None],
+    ) -> None:
+        self.orders = Orders(recv_window_ms)
+        self.positions = Positions()
+        self.exits = Exits(plans)
+        self._wire = wire
+        self._symbols = symbols
+        self._auth = auth
+        self._recv_window_ms = recv_window_ms
+        self._emit = emit
+        self._told: dict[str, str] = {}  # status, of the last KEPT orders
+        self._former: set[str] = set()  # orders of earlier runs, in this one's summary only if open
+        self._killed = False
+        self._cancel_at_ns = 0
+        self._cancels = 0
+
+    # ---- earlier runs ----------------------------------------------------------------------------
+
+    def restore(
+        self,
+        records: Iterable[Record],
+        past: Past,
+        now_epoch_ns: int,
+        rules: tuple[str, ...],
+        exchanges: frozenset[str],
+    ) -> None:
+        """Before the engine runs: what the journal says of earlier runs counts in this one."""
+        held: dict[str, int] = dict.fromkeys(self._symbols, 0)
+        for record in records:
+            if isinstance(record.body, Intent) and record.body.live:
+                _count(past, record, record.body, now_epoch_ns, rules, exchanges)
+            self._fold(self.orders.on_record(record), held)
+        self._fold(self.orders.end_former_runs(), held)
+        self.orders.take_notices()
+        for symbol, position_e8 in held.items():
+            past.set_position(self._symbols.index(symbol), position_e8)
+        for order in self.orders.open():
+            if order.live and order.spec.symbol in held:
+                past.expose(self._settlement(order.spec.symbol, order, order.quantity, Decimal(0)))
+        for order in self.orders.all():
+            self._told[order.client_id] = order.status
+            if order.ended or not order.live:
+                self._former.add(order.client_id)
+
+    def _fold(self, changed: Iterable[Order], held: dict[str, int]) -> None:
+        for order in changed:
+            self.exits.on_order(order)
+        for fill in self.orders.take_fills():
+            self.positions.add(fill)
+        for settled in self.orders.take_settlements():
+            if settled.symbol in held:
+                sign = -1 if settled.side == "SELL" else 1
+                held[settled.symbol] += sign * _e8(settled.filled)
+
+    # ---- what happens ----------------------------------------------------------------------------
+
+    def on_record(self, record: Record) -> None:
+        """Any record of this run."""
+        body = record.body
+        if isinstance(body, Fired) and body.refusal is not None and body.client_id:
+            self.exits.on_refused(body.client_id, body.refusal)
+        self._absorb(self.orders.on_record(record))
+
+    def on_price(self, price: Price) -> None:
+        self.exits.on_price(price.symbol, price.bid_e8 / E8, price.ask_e8 / E8)
+
+    def on_filters(self, filters: Iterable[Filters]) -> None:
+        for each in filters:
+            self.exits.set_market(each.symbol, market_of(each))
+
+    def kill(self) -> None:
+        """No more orders; what is open is cancelled, as soon as a session is ready."""
+        self._killed = True
+        self.exits.kill()
+        for left in self.exits.left():
+            self._notice(
+                f"the position of {left.entry_id} stays open: {left.side} {left.quantity:f} "
+                f"{left.symbol}, {left.words}; close it by hand"
+            )
+
+    def work(self, moment: Moment) -> None:
+        """Whatever is due."""
+        self._absorb(self.orders.overdue(moment.now_ns, REPLY_S))
+        if moment.session is None:
+            return
+        stamp = requests.Stamp(self._auth, moment.venue_ms, self._recv_window_ms)
+        for query in self.orders.queries_due(moment.now_ns, moment.venue_ms):
+            self._ask(requests.ask(query, stamp), moment.session)
+        for action in self.exits.actions(moment.now_ns, moment.venue_ms):
+            self._act(action, stamp, moment.session)
+        if self._killed and moment.now_ns >= self._cancel_at_ns:
+            self._cancel_all(stamp, moment)
+        self._tell_notices()
+
+    def _cancel_all(self, stamp: requests.Stamp, moment: Moment) -> None:
+        """Again and again, since an order whose outcome is unknown may arrive later."""
+        open_symbols = {order.spec.symbol for order in self.orders.open()}
+        for symbol in self._symbols if self._cancels == 0 else sorted(open_symbols):
+            request_id = f"cancel-all-{symbol}-{self._cancels}"
+            self._ask(requests.cancel_all(request_id, symbol, stamp), moment.session or 0)
+        self._cancels += 1
+        self._cancel_at_ns = moment.now_ns + int(CANCEL_AGAIN_S * 1e9)
+
+    def asked(self, request_id: str) -> bool:
+        """A reply with this id is to something that was asked here."""
+        return self.orders.asked(request_id) or request_id.startswith("cancel-all-")
+
+    # ---- doing -----------------------------------------------------------------------------------
+
+    def _act(self, action: Action, stamp: requests.Stamp, session: int) -> None:
+        if isinstance(action, Cancel):
+            self._ask(requests.cancel(action, stamp), session)
+        else:
+            self._place(action, stamp)
+
+    def _place(self, place: Place, stamp: requests.Stamp) -> None:
+        if place.symbol not in self._symbols:
+            self.exits.on_refused(place.client_id, f"no rule trades {place.symbol} any more")
+            return
+        terms = Terms(
+            market=self._symbols.index(place.symbol),
+            is_sell=place.side == "SELL",
+            quantity_e8=_e8(place.quantity),
+            price_e8=0 if place.take_price is None else _e8(place.take_price),
+        )
+        message = requests.place_exit(place, stamp)
+        try:
+            self._wire.command_order(
+                message, terms, place.client_id, stamp.timestamp_ms, place.parent, reduces=True
+            )
+        except HarpoonError as error:
+            self.exits.on_refused(place.client_id, str(error))
+
+    def _ask(self, message: bytes, session: int) -> None:
+        """What is lost here is asked again when it is due."""
+        try:
+            self._wire.command_text(message, session)
+        except HarpoonError as error:
+            self._notice(str(error))
+
+    # ---- what came of it -------------------------------------------------------------------------
+
+    def _absorb(self, changed: Iterable[Order]) -> None:
+        for order in changed:
+            self.exits.on_order(order)
+            self._tell_order(order)
+        for fill in self.orders.take_fills():
+            position = self.positions.add(fill)
+            self._emit({"record": "position", **position.as_json()})
+        for settled in self.orders.take_settlements():
+            self._settle(settled)
+        self._tell_notices()
+
+    def _tell_order(self, order: Order) -> None:
+        """Each status once. An intent is no news: the send follows at once."""
+        if order.status in ("intent", self._told.get(order.client_id)):
+            return
+        self._told[order.client_id] = order.status
+        if len(self._told) > KEPT:
+            del self._told[next(iter(self._told))]
+        self._emit({"record": "order", **order.as_json()})
+
+    def _settle(self, settled: Settled) -> None:
+        order = self.orders.get(settled.client_id)
+        if order is None or not order.live or settled.symbol not in self._symbols:
+            return
+        self._wire.command_settle(
+            self._settlement(settled.symbol, order, settled.quantity, settled.filled)
+        )
+
+    def _settlement(
+        self, symbol: str, order: Order, quantity: Decimal, filled: Decimal
+    ) -> Settlement:
+        return Settlement(
+            market=self._symbols.index(symbol),
+            is_sell=order.spec.side == "SELL",
+            quantity_e8=_e8(quantity),
+            filled_e8=_e8(filled),
+            reduces=client_ids.is_exit(order.client_id),
+        )
+
+    def _tell_notices(self) -> None:
+        for words in (*self.orders.take_notices(), *self.exits.take_notices()):
+            self._notice(words)
+
+    def _notice(self, words: str) -> None:
+        self._emit({"record": "notice", "text": words})
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def summary(self) -> list[Line]:
+        """The orders of this run, and those of earlier ones that it found open."""
+        return [
+            order.as_json() for order in self.orders.all() if order.client_id not in self._former
+        ]
+
+    def open_words(self) -> list[str]:
+        """What a run that ends now leaves behind, in sentences."""
+        words = [
+            f"the position of {left.entry_id} is still open ({left.side} {left.quantity:f} "
+            f"{left.symbol}, {left.words})"
+            for left in self.exits.left()
+        ]
+        words += [
+            f"what became of {order.client_id} is not known"
+            for order in self.orders.open()
+            if order.status in ("intent", "sent", "unknown")
+        ]
+        more = [f"and {len(words) - OPEN_TOLD} more"] if len(words) > OPEN_TOLD else []
+        after = ["the next run with this journal goes on with that"] if words else []
+        return [*words[:OPEN_TOLD], *more, *after]
+
+
+def market_of(filters: Filters) -> Market:
+    """What exits have to know of the venue's rules; a step that is 0 is none, so any will do."""
+    smallest = Decimal(1).scaleb(-filters.base_precision)
+    tick = Decimal(1).scaleb(-filters.quote_precision)
+    steps = [rule for rule in (filters.lot, filters.market_lot) if rule.step]
+    return Market(
+        tick_size=filters.price.step or tick,
+        step_size=max((rule.step for rule in steps), default=smallest),
+        min_quantity=max(filters.lot.least, filters.market_lot.least),
+        min_notional=max((rule.least for rule in filters.notional), default=Decimal(0)),
+        oco_allowed=filters.oco_allowed,
+        order_types=filters.order_types,
+    )
+
+
+def plan_of(rule: RuleSettings) -> ExitPlan | None:
+    """A rule's exit as it is configured, where 0 means never for this reason."""
+    plan = ExitPlan(
+        rule.exit_after_s or None, rule.take_profit_bp or None, rule.stop_loss_bp or None
+    )
+    return None if plan == ExitPlan() else plan
+
+
+def _count(
+    past: Past,
+    record: Record,
+    intent: Intent,
+    now_epoch_ns: int,
+    rules: tuple[str, ...],
+    exchanges: frozenset[str],
+) -> None:
+    age_ns = max(0, now_epoch_ns - record.epoch_ns)
+    if age_ns > DAY_NS:
+        return
+    rule = record.names.rule(intent.rule)
+    past.count_past(
+        age_ns,
+        intent.notional_e8,
+        rules.index(rule) if rule in rules else None,
+        intent.exchange if intent.exchange in exchanges else None,
+    )
+
+
+def _e8(amount: Decimal) -> int:
+    return int((amount * E8).to_integral_value(ROUND_HALF_EVEN))

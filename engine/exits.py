@@ -1,0 +1,419 @@
+"""Exits: a counter-trade that is entered is also left, as its rule's plan says.
+
+A fold over orders and prices that says what to do now (`actions`). At any time at most one exit of
+an entry may be alive at the venue, and only for what the entry has filled and no exit has: so never
+is more closed than was opened, whatever is lost or unknown. An exit's id follows from its entry's
+(engine/client_ids.py), and what the journal has of it comes in through `on_order` like everything
+else, so a restart neither doubles nor forgets one. See docs/orders.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from engine import client_ids
+from engine.lifecycle import KEPT
+from engine.order import Leg, Order
+from engine.positions import is_base
+from engine.venues.binance_events import ZERO
+
+AGAIN_FIRST_S = 1
+AGAIN_MOST_S = 60
+CANCEL_AGAIN_S = 5
+BASIS_POINTS = Decimal(10_000)
+
+# errors.md: the exchange is busy or wants less of us; the same order may be taken later. Every
+# other refusal of a resting exit is taken as: it does not hold such an order here.
+BUSY_CODES = frozenset({-1000, -1001, -1003, -1008, -1015, -1016, -1021})
+FILTER_FAILURE = -1013
+# filters.md: what a MARKET order is too small for
+TOO_SMALL = ("LOT_SIZE", "MIN_NOTIONAL", "NOTIONAL")
+
+
+@dataclass(frozen=True, slots=True)
+class ExitPlan:
+    """When a rule's entries are left: so long after they were sent, at so much profit or so much
+    loss (basis points of the entry price). None: not for that reason."""
+
+    after_s: int | None = None
+    take_profit_bp: int | None = None
+    stop_loss_bp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What the exchange takes of a symbol (filters.md PRICE_FILTER, LOT_SIZE, NOTIONAL; heading
+    "Exchange information", ocoAllowed and orderTypes)."""
+
+    tick_size: Decimal
+    step_size: Decimal
+    min_quantity: Decimal
+    min_notional: Decimal
+    oco_allowed: bool = True
+    order_types: frozenset[str] = frozenset({"LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Send this order. `kind` is client_ids.OCO, TAKE_PROFIT (LIMIT), STOP_LOSS or MARKET."""
+
+    client_id: str
+    parent: str
+    symbol: str
+    side: str
+    quantity: Decimal
+    take_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+    @property
+    def kind(self) -> str:
+        return client_ids.leg_of(self.client_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel this order; the list that it belongs to goes with it."""
+
+    client_id: str
+    symbol: str
+    order_id: int | None
+
+    @property
+    def request_id(self) -> str:
+        return client_ids.request_id(client_ids.CANCEL, self.client_id)
+
+
+Action = Place | Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is not closed of an entry, and why that is so."""
+
+    entry_id: str
+    symbol: str
+    side: str
+    quantity: Decimal
+    words: str
+
+
+@dataclass(slots=True)
+class _Closing:
+    """One entry on its way out."""
+
+    entry: Order
+    plan: ExitPlan
+    exits: dict[str, Order] = field(default_factory=dict)
+    posted: str = ""  # handed out; nothing has been heard of it
+    held: bool = False  # the venue does not hold its exit: only the prices here say when to leave
+    leaving: bool = False  # at market, as soon as nothing rests
+    failures: int = 0
+    failed: bool = False  # since the last look: wait before the next attempt
+    next_ns: int = 0
+    done: bool = False
+
+    def alive(self) -> list[Order]:
+        return [order for order in self.exits.values() if not order.ended]
+
+    def live_legs(self) -> list[tuple[Order, Leg]]:
+        return [(order, leg) for order in self.alive() for leg in order.legs if leg.end is None]
+
+    def attempt(self) -> int:
+        return 1 + max((client_ids.attempt_of(each) for each in self.exits), default=-1)
+
+
+class Exits:
+    """All entries whose rules have a plan. `plans` go by the rule's name."""
+
+    def __init__(self, plans: Mapping[str, ExitPlan]) -> None:
+        self._plans = plans
+        self._markets: dict[str, Market] = {}
+        self._prices: dict[str, tuple[Decimal, Decimal]] = {}
+        self._closings: dict[str, _Closing] = {}
+        self._done: dict[str, None] = {}  # ids of closings, oldest first
+        self._killed = False
+        self._notices: list[str] = []
+
+    # ---- what happens --------------------------------------------------------------------------
+
+    def set_market(self, symbol: str, market: Market) -> None:
+        self._markets[symbol] = market
+
+    def on_price(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
+        self._prices[symbol] = (bid, ask)
+
+    def on_order(self, order: Order) -> None:
+        """An order as it is now: every one that engine/lifecycle.py returns, entry or exit."""
+        if not order.live:
+            return
+        if not order.parent:
+            self._on_entry(order)
+        elif order.parent in self._closings:
+            self._on_exit(self._closings[order.parent], order)
+
+    def on_refused(self, client_id: str, reason: str) -> None:
+        """An order of `actions` did not leave (the risk gate, a full queue): there is no intent."""
+        for closing in self._closings.values():
+            if closing.posted == client_id:
+                closing.posted = ""
+                self._fail(closing, f"the exit of {closing.entry.client_id} was refused: {reason}")
+
+    def kill(self) -> None:
+        """No more orders; `left()` says what stays open."""
+        self._killed = True
+
+    # ---- what to do ----------------------------------------------------------------------------
+
+    def actions(self, now_ns: int, venue_ms: int) -> list[Action]:
+        """What to do now; what is returned counts as done. Without a ready session it is not
+        called. `now_ns` is CLOCK_MONOTONIC, `venue_ms` venue time."""
+        if self._killed:
+            return []
+        found = []
+        for client_id in [c for c in self._closings if c not in self._done]:
+            closing = self._closings[client_id]
+            action = self._next(closing, now_ns, venue_ms)
+            if action is not None:
+                found.append(action)
+            if closing.done:
+                self._keep_done(client_id)
+        return found
+
+    def left(self) -> list[Left]:
+        """What is not closed."""
+        found = []
+        for closing in self._closings.values():
+            if closing.done or not closing.entry.filled:
+                continue
+            states = ", ".join(order.status for order in closing.alive())
+            words = f"its exit is {states}" if states else "no exit is on its way"
+            entry = closing.entry
+            found.append(
+                Left(
+                    entry.client_id,
+                    entry.spec.symbol,
+                    entry.spec.side,
+                    _open_quantity(closing),
+                    words,
+                )
+            )
+        return found
+
+    def take_notices(self) -> list[str]:
+        notices, self._notices = self._notices, []
+        return notices
+
+    # ---- orders --------------------------------------------------------------------------------
+
+    def _on_entry(self, order: Order) -> None:
+        closing = self._closings.get(order.client_id)
+        if closing is not None:
+            closing.entry = order
+            return
+        plan = self._plans.get(order.rule or "")
+        if plan is not None:
+            self._closings[order.client_id] = _Closing(order, plan)
+
+    def _on_exit(self, closing: _Closing, order: Order) -> None:
+        before = closing.exits.get(order.client_id)
+        closing.exits[order.client_id] = order
+        if closing.posted == order.client_id:
+            closing.posted = ""
+        if client_ids.leg_of(order.client_id) == client_ids.MARKET:
+            closing.leaving = True  # also when it is the journal that tells
+        if order.status in ("acked", "partially-filled"):
+            closing.failures = 0
+        if order.ended and (before is None or not before.ended):
+            self._on_exit_end(closing, order)
+
+    def _on_exit_end(self, closing: _Closing, order: Order) -> None:
+        if order.status == "filled":
+            return
+        resting = client_ids.leg_of(order.client_id) != client_ids.MARKET
+        words = f"the exit {order.client_id} is {order.status}"
+        if order.reason:
+            words += f" ({order.reason})"
+        if order.status == "rejected" and order.code not in BUSY_CODES and resting:
+            closing.held = True
+            words += ": its prices are watched here from now on, and only while this runs"
+        if not resting and order.code == FILTER_FAILURE and order.reason.endswith(TOO_SMALL):
+            self._report_dust(closing)
+            return
+        if not (resting and closing.leaving):  # that end was asked for
+            self._fail(closing, words)
+
+    def _fail(self, closing: _Closing, words: str) -> None:
+        closing.failures += 1
+        closing.failed = True
+        self._notices.append(words)
+
+    # ---- the next step -------------------------------------------------------------------------
+
+    def _next(self, closing: _Closing, now_ns: int, venue_ms: int) -> Action | None:
+        entry = closing.entry
+        if closing.failed:
+            closing.failed = False
+            closing.next_ns = now_ns + _delay_ns(closing.failures)
+        over = _is_over(entry, closing.plan, venue_ms)
+        if not entry.ended:
+            return self._cancel(closing, entry, now_ns) if over else None
+        if not entry.filled:
+            closing.done = True
+            return None
+        market = self._markets.get(entry.spec.symbol)
+        if market is None or not entry.fills_known or closing.posted:
+            return None
+        closing.leaving = closing.leaving or over or self._is_reached(closing, market)
+        alive = closing.alive()
+        if alive:
+            return self._cancel(closing, alive[0], now_ns) if closing.leaving else None
+        return self._place(closing, market, now_ns)
+
+    def _cancel(self, closing: _Closing, order: Order, now_ns: int) -> Cancel | None:
+        """What rests, before anything else is sent. What may not have arrived is asked for first
+        (engine/lifecycle.py), and a MARKET order ends by itself."""
+        resting = order.status in ("acked", "partially-filled") and not order.ends_at_once
+        if not resting or now_ns < closing.next_ns:
+            return None
+        closing.next_ns = now_ns + CANCEL_AGAIN_S * 1_000_000_000
+        leg = next(leg for leg in order.legs if leg.end is None)
+        return Cancel(leg.client_id, order.spec.symbol, leg.order_id)
+
+    def _place(self, closing: _Closing, market: Market, now_ns: int) -> Place | None:
+        quantity = _floor(_open_quantity(closing), market.step_size)
+        price = self._price(closing)
+        if quantity < max(market.min_quantity, market.step_size) or (
+            quantity * price < market.min_notional
+        ):
+            self._report_dust(closing)
+            return None
+        kind = _kind(closing, market)
+        if kind is None or (now_ns < closing.next_ns and closing.failures):
+            return None
+        if closing.attempt() >= client_ids.ATTEMPTS_MAX:
+            self._notices.append(
+                f"{closing.entry.client_id} could not be left in {closing.attempt()} attempts: "
+                f"close {quantity:f} {closing.entry.spec.symbol} by hand"
+            )
+            closing.done = True
+            return None
+        take, stop = targets(closing.entry, closing.plan, market)
+        entry = closing.entry
+        closing.posted = client_ids.exit_id(entry.client_id, kind, closing.attempt())
+        closing.next_ns = 0
+        return Place(
+            client_id=closing.posted,
+            parent=entry.client_id,
+            symbol=entry.spec.symbol,
+            side=_exit_side(entry),
+            quantity=quantity,
+            take_price=take if kind in (client_ids.OCO, client_ids.TAKE_PROFIT) else None,
+            stop_price=stop if kind in (client_ids.OCO, client_ids.STOP_LOSS) else None,
+        )
+
+    def _report_dust(self, closing: _Closing) -> None:
+        closing.done = True
+        quantity = _open_quantity(closing)
+        market = self._markets.get(closing.entry.spec.symbol)
+        if market is None or quantity >= market.step_size:
+            self._notices.append(
+                f"{quantity:f} {closing.entry.spec.symbol} of {closing.entry.client_id} is too "
+                "little for an order of its own and stays"
+            )
+
+    def _keep_done(self, client_id: str) -> None:
+        """A done closing is kept as long as engine/lifecycle.py may still tell of its orders: each
+        closing that is done has brought at least one more order to its end."""
+        self._done[client_id] = None
+        if len(self._done) > KEPT:
+            oldest = next(iter(self._done))
+            del self._done[oldest], self._closings[oldest]
+
+    # ---- prices --------------------------------------------------------------------------------
+
+    def _price(self, closing: _Closing) -> Decimal:
+        """What the exit would be worth: the last price, or the entry's."""
+        bid, ask = self._prices.get(closing.entry.spec.symbol, (None, None))
+        price = bid if _exit_side(closing.entry) == "SELL" else ask
+        return price or closing.entry.average or ZERO
+
+    def _is_reached(self, closing: _Closing, market: Market) -> bool:
+        """The price is where it should be left, and no order at the venue is there for that."""
+        prices = self._prices.get(closing.entry.spec.symbol)
+        if prices is None:
+            return False
+        bid, ask = prices
+        take, stop = targets(closing.entry, closing.plan, market)
+        covered = {client_ids.leg_of(leg.client_id) for _, leg in closing.live_legs()}
+        if client_ids.TAKE_PROFIT in covered:
+            take = None
+        if client_ids.STOP_LOSS in covered:
+            stop = None
+        if _exit_side(closing.entry) == "SELL":
+            return (take is not None and bid >= take) or (stop is not None and bid <= stop)
+        return (take is not None and ask <= take) or (stop is not None and ask >= stop)
+
+
+def targets(entry: Order, plan: ExitPlan, market: Market) -> tuple[Decimal | None, Decimal | None]:
+    """The prices at which the plan takes the profit and stops the loss; rounded to the tick size so
+    that none is reached too early."""
+    average = entry.average
+    if average is None:
+        return None, None
+    gain = 1 if entry.spec.side == "BUY" else -1
+
+    def price(bp: int | None, sign: int) -> Decimal | None:
+        if bp is None:
+            return None
+        wanted = average * (1 + sign * bp / BASIS_POINTS)
+        rounding = ROUND_CEILING if sign > 0 else ROUND_FLOOR
+        ticks = (wanted / market.tick_size).to_integral_value(rounding)
+        return ticks * market.tick_size
+
+    return price(plan.take_profit_bp, gain), price(plan.stop_loss_bp, -gain)
+
+
+def _kind(closing: _Closing, market: Market) -> str | None:
+    """Which order to send; None: none until the price or the time comes."""
+    plan = closing.plan
+    if closing.leaving:
+        return client_ids.MARKET
+    if closing.held:
+        return None
+    if plan.take_profit_bp is not None and plan.stop_loss_bp is not None:
+        able = market.oco_allowed and {"LIMIT_MAKER", "STOP_LOSS"} <= market.order_types
+        return client_ids.OCO if able else None
+    if plan.take_profit_bp is not None:
+        return client_ids.TAKE_PROFIT if "LIMIT" in market.order_types else None
+    if plan.stop_loss_bp is not None:
+        return client_ids.STOP_LOSS if "STOP_LOSS" in market.order_types else None
+    return None
+
+
+def _exit_side(entry: Order) -> str:
+    return "SELL" if entry.spec.side == "BUY" else "BUY"
+
+
+def _open_quantity(closing: _Closing) -> Decimal:
+    """What the entry has brought, less what its exits have filled."""
+    entry = closing.entry
+    brought = entry.filled
+    if entry.spec.side == "BUY":
+        brought -= sum(
+            (fee for asset, fee in entry.fees if is_base(entry.spec.symbol, asset)), ZERO
+        )
+    return brought - sum((order.filled for order in closing.exits.values()), ZERO)
+
+
+def _is_over(entry: Order, plan: ExitPlan, venue_ms: int) -> bool:
+    return plan.after_s is not None and venue_ms >= entry.timestamp_ms + plan.after_s * 1000
+
+
+def _floor(quantity: Decimal, step: Decimal) -> Decimal:
+    return (quantity / step).to_integral_value(ROUND_FLOOR) * step
+
+
+def _delay_ns(failures: int) -> int:
+    return min(AGAIN_FIRST_S << min(failures - 1, 16), AGAIN_MOST_S) * 1_000_000_000

@@ -1,0 +1,28 @@
+"""Set the kill latch: no engine that has it open sends another order, and none that is started
+later does, until `harpoon reset --yes`."""
+
+from __future__ import annotations
+
+import argparse
+
+from engine.latch import Latch, add_latch_arguments, chosen_latch, describe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_latch_arguments(parser)
+    parser.add_argument(
+        "--reason", default="harpoon kill", metavar="TEXT", help="for whoever is to reset it"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    path = chosen_latch(options)
+    was_there = path.exists()
+    latch = Latch(path)
+    if (before := latch.state()) is not None:
+        print(f"{path}: was set already, {describe(before)}")
+    latch.set(options.reason)
+    print(f"{path}: set; no order leaves until `harpoon reset --yes`")
+    if not was_there:
+        print("there was no latch before, so no engine had this one open: is it the right file?")
+    return 0
