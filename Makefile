@@ -1,5 +1,5 @@
 # PYTHON=...     another interpreter than python3, for a .venv that is not there yet
-# DEMO_ARGS=...  handed to `harpoon demo`;  TEST_ARGS=...  handed to pytest
+# DEMO_ARGS=...  handed to `harpoon demo`;  TEST_ARGS=...  to pytest;  SOAK_ARGS=...  to tests/soak.py
 # CHAOS_RUNS=... seeded runs of `make chaos`, 500 unless it is given
 
 VENV := .venv
@@ -13,7 +13,7 @@ C_WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 MAKE_SELF := @$(MAKE) --silent --no-print-directory
 
 .NOTPARALLEL:
-.PHONY: help demo test asan fuzz valgrind chaos clean system system-test
+.PHONY: help demo test asan fuzz valgrind chaos soak clean system system-test
 
 help:
 	@echo 'make demo    install what is missing, then run `harpoon demo $$DEMO_ARGS` on loopback'
@@ -22,6 +22,7 @@ help:
 	@echo 'make fuzz    fuzz the parsers and the book file, $$FUZZ_S seconds each (300)'
 	@echo 'make valgrind  run the C tests under valgrind'
 	@echo 'make chaos   $$CHAOS_RUNS seeded runs (500) with faults and kill -9; goes on where it stopped'
+	@echo 'make soak    twelve simulated hours in as many minutes: `tests/soak.py $$SOAK_ARGS`'
 	@echo 'make clean   remove .venv, build and every cache'
 
 demo: system
@@ -75,6 +76,10 @@ chaos: system-test
 
 $(CHAOS_PASSED): $(VENV)/installed $(wildcard tests/chaos*.py)
 	@mkdir -p $(@D) && : >$@
+
+soak: system
+	$(MAKE_SELF) $(VENV)/installed
+	@$(BIN)/python tests/soak.py $(SOAK_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

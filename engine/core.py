@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import weakref
@@ -446,7 +447,8 @@ class Engine:
     def journal_is_there(self) -> bool:
         """The segment that records() has come to is still in its folder."""
         number = self._reader.place().segment
-        return number == 0 or (self._journal.folder / f"{number:08}.hpj").exists()
+        # No Path, whose parts Python interns: asked twice a second, its table of those would grow.
+        return number == 0 or os.path.exists(f"{self._journal.folder}/{number:08}.hpj")
 
     def events(self) -> Iterator[Body]:
         """The same without the records' numbers and times."""

@@ -28,12 +28,18 @@ transport = {transport}
 endpoint = {endpoint}
 [venue]
 url = {url}
+stream_url = {stream_url}
 ca_file = {ca_file}
 timeout_s = 10
 {venue}
 [risk]
 max_orders = 1000000
 cooldown_s = 0
+exchange_cooldown_s = 0
+max_orders_per_second = 1000
+max_orders_per_minute = 1000
+max_orders_per_hour = 1000
+max_orders_per_day = 1000
 [book]
 files = ["book.csv"]
 default = false
@@ -44,6 +50,7 @@ side = "SELL"
 symbol = "BTCUSDT"
 type = "MARKET"
 quantity = "0.001"
+exit_after_s = 0
 """
 
 
@@ -52,6 +59,7 @@ def write_config(
     *,
     url: str,
     ca_file: Path,
+    stream_url: str = "wss://127.0.0.1:1",
     endpoint: str = "tcp://127.0.0.1:1",
     live: bool = True,
     transport: str = "io_uring",
@@ -60,7 +68,8 @@ def write_config(
     """harpoon.toml and its book, in which kraken has wallet("kraken"); `venue` are more keys of
     [venue]."""
     (folder / "book.csv").write_text(f"address,exchange\n{address_of(wallet('kraken'))},kraken\n")
-    values = {"url": url, "ca_file": str(ca_file), "endpoint": endpoint, "transport": transport}
+    values = {"url": url, "stream_url": stream_url, "ca_file": str(ca_file)}
+    values |= {"endpoint": endpoint, "transport": transport}
     values["mode"] = "live" if live else "dry-run"
     more = "\n".join(f"{key} = {json.dumps(value)}" for key, value in venue.items())
     file = folder / "harpoon.toml"
