@@ -15,7 +15,7 @@ from engine import client_ids
 from engine.config import RuleSettings
 from engine.core import Settlement
 from engine.errors import HarpoonError
-from engine.exits import Action, Cancel, ExitPlan, Exits, Market, Place
+from engine.exits import Cancel, ExitPlan, Exits, Market, Place
 from engine.lifecycle import KEPT, Orders
 from engine.lifecycle import Settlement as Settled
 from engine.order import Order
@@ -74,7 +74,8 @@ class Moment:
 
 class Desk:
     """Every order of this journal, of earlier runs too. `symbols` are the markets of the engine, in
-    their order; `plans` go by the rule's name."""
+    their order; `plans` go by the rule's name. A dry run asks, but neither leaves nor cancels what
+    a live one has left open."""
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class Desk:
         auth: requests.Auth,
         recv_window_ms: int,
         emit: Callable[[Line], None],
+        live: bool,
     ) -> None:
         self.orders = Orders(recv_window_ms)
         self.positions = Positions()
@@ -93,6 +95,7 @@ class Desk:
         self._auth = auth
         self._recv_window_ms = recv_window_ms
         self._emit = emit
+        self._live = live
         self._told: dict[str, str] = {}  # status, of the last KEPT orders
         self._former: set[str] = set()  # orders of earlier runs, in this one's summary only if open
         self._killed = False
@@ -171,32 +174,33 @@ class Desk:
         stamp = requests.Stamp(self._auth, moment.venue_ms, self._recv_window_ms)
         for query in self.orders.queries_due(moment.now_ns, moment.venue_ms):
             self._ask(requests.ask(query, stamp), moment.session)
-        for action in self.exits.actions(moment.now_ns, moment.venue_ms):
-            self._act(action, stamp, moment.session)
-        if self._killed and moment.now_ns >= self._cancel_at_ns:
-            self._cancel_all(stamp, moment)
+        if self._live:
+            self._act(stamp, moment, moment.session)
         self._tell_notices()
 
-    def _cancel_all(self, stamp: requests.Stamp, moment: Moment) -> None:
+    def _act(self, stamp: requests.Stamp, moment: Moment, session: int) -> None:
+        for action in self.exits.actions(moment.now_ns, moment.venue_ms):
+            if isinstance(action, Cancel):
+                self._ask(requests.cancel(action, stamp), session)
+            else:
+                self._place(action, stamp)
+        if self._killed and moment.now_ns >= self._cancel_at_ns:
+            self._cancel_all(stamp, moment.now_ns, session)
+
+    def _cancel_all(self, stamp: requests.Stamp, now_ns: int, session: int) -> None:
         """Again and again, since an order whose outcome is unknown may arrive later."""
         open_symbols = {order.spec.symbol for order in self.orders.open()}
         for symbol in self._symbols if self._cancels == 0 else sorted(open_symbols):
             request_id = f"cancel-all-{symbol}-{self._cancels}"
-            self._ask(requests.cancel_all(request_id, symbol, stamp), moment.session or 0)
+            self._ask(requests.cancel_all(request_id, symbol, stamp), session)
         self._cancels += 1
-        self._cancel_at_ns = moment.now_ns + int(CANCEL_AGAIN_S * 1e9)
+        self._cancel_at_ns = now_ns + int(CANCEL_AGAIN_S * 1e9)
 
     def asked(self, request_id: str) -> bool:
         """A reply with this id is to something that was asked here."""
         return self.orders.asked(request_id) or request_id.startswith("cancel-all-")
 
     # ---- doing -----------------------------------------------------------------------------------
-
-    def _act(self, action: Action, stamp: requests.Stamp, session: int) -> None:
-        if isinstance(action, Cancel):
-            self._ask(requests.cancel(action, stamp), session)
-        else:
-            self._place(action, stamp)
 
     def _place(self, place: Place, stamp: requests.Stamp) -> None:
         if place.symbol not in self._symbols:

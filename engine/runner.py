@@ -120,7 +120,8 @@ class Runner:
             if (plan := desks.plan_of(rule)) is not None
         }
         window_ms = self._config.venue.recv_window_ms
-        return desks.Desk(self._engine, self._symbols, plans, auth, window_ms, self._tell)
+        live = self._config.engine.live
+        return desks.Desk(self._engine, self._symbols, plans, auth, window_ms, self._tell, live)
 
     def _make_links(self, credentials: Credentials) -> Links:
         venue = self._config.venue
