@@ -174,7 +174,7 @@ class Exits:
         found = []
         for client_id in [c for c in self._closings if c not in self._done]:
             closing = self._closings[client_id]
-            action = self._next(closing, now_ns, venue_ms)
+            action = None if closing.done else self._next(closing, now_ns, venue_ms)
             if action is not None:
                 found.append(action)
             if closing.done:
@@ -283,14 +283,14 @@ class Exits:
 
     def _place(self, closing: _Closing, market: Market, now_ns: int) -> Place | None:
         quantity = _floor(_open_quantity(closing), market.step_size)
-        price = self._price(closing)
-        if quantity < max(market.min_quantity, market.step_size) or (
-            quantity * price < market.min_notional
-        ):
+        if quantity < max(market.min_quantity, market.step_size):
             self._report_dust(closing)
             return None
         kind = _kind(closing, market)
         if kind is None or (now_ns < closing.next_ns and closing.failures):
+            return None
+        if quantity * self._price(closing) < market.min_notional:
+            self._report_dust(closing)
             return None
         if closing.attempt() >= client_ids.ATTEMPTS_MAX:
             self._notices.append(
