@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from order_life import ID, SENT_MS, SPEC, S
+from order_life import ID, SENT_MS, SPEC, S, entry_id
 
 from engine import client_ids
 from engine.exits import Action, Cancel, ExitPlan, Exits, Left, Market, Place, targets
+from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.venues.binance import OrderSpec
 
@@ -351,3 +352,17 @@ def test_after_the_kill_nothing_is_sent_and_what_is_open_is_told() -> None:
     assert act(made, 0) is None
     assert act(made, 100) is None
     assert made.left() == [Left(ID, "BTCUSDT", "BUY", D("0.01"), "no exit is on its way")]
+
+
+def test_entries_that_are_left_are_forgotten_only_behind_many_others() -> None:
+    made = exits()
+    oco = placed(made)
+    made.on_order(exit_of(oco, "filled", "0.01"))
+    for number in range(2, KEPT + 2):
+        if number == KEPT + 1:
+            made.on_order(entry())
+            assert act(made) is None, "known to be left"
+        nothing = entry("0", end="expired")
+        made.on_order(replace(nothing, client_id=entry_id(number)))
+    made.on_order(entry())
+    assert isinstance(act(made), Place), "as if it were new: by then nobody tells of it"
