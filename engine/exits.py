@@ -117,6 +117,12 @@ class _Closing:
     def alive(self) -> list[Order]:
         return [order for order in self.exits.values() if not order.ended]
 
+    def is_left(self) -> bool:
+        """There was nothing to leave, or all of it has been."""
+        if not self.entry.ended or self.posted or self.alive():
+            return False
+        return not self.entry.filled or (self.entry.fills_known and _open_quantity(self) <= 0)
+
     def live_legs(self) -> list[tuple[Order, Leg]]:
         return [(order, leg) for order in self.alive() for leg in order.legs if leg.end is None]
 
@@ -132,7 +138,7 @@ class Exits:
         self._markets: dict[str, Market] = {}
         self._prices: dict[str, tuple[Decimal, Decimal]] = {}
         self._closings: dict[str, _Closing] = {}
-        self._done: dict[str, None] = {}  # ids of closings, oldest first
+        self._done: dict[str, None] = {}  # ids of entries that are left, oldest first
         self._killed = False
         self._notices: list[str] = []
 
@@ -148,10 +154,16 @@ class Exits:
         """An order as it is now: every one that engine/lifecycle.py returns, entry or exit."""
         if not order.live:
             return
+        entry_id = order.parent or order.client_id
+        if entry_id in self._done:
+            return
         if not order.parent:
             self._on_entry(order)
-        elif order.parent in self._closings:
-            self._on_exit(self._closings[order.parent], order)
+        elif entry_id in self._closings:
+            self._on_exit(self._closings[entry_id], order)
+        closing = self._closings.get(entry_id)
+        if closing is not None and (closing.done or closing.is_left()):
+            self._finish(entry_id)
 
     def on_refused(self, client_id: str, reason: str) -> None:
         """An order of `actions` did not leave (the risk gate, a full queue): there is no intent."""
@@ -172,20 +184,19 @@ class Exits:
         if self._killed:
             return []
         found = []
-        for client_id in [c for c in self._closings if c not in self._done]:
-            closing = self._closings[client_id]
+        for client_id, closing in list(self._closings.items()):
             action = self._next(closing, now_ns, venue_ms)
             if action is not None:
                 found.append(action)
             if closing.done:
-                self._keep_done(client_id)
+                self._finish(client_id)
         return found
 
     def left(self) -> list[Left]:
         """What is not closed."""
         found = []
         for closing in self._closings.values():
-            if closing.done or not closing.entry.filled:
+            if not closing.entry.filled:
                 continue
             states = ", ".join(order.status for order in closing.alive())
             words = f"its exit is {states}" if states else "no exit is on its way"
@@ -259,9 +270,6 @@ class Exits:
         over = _is_over(entry, closing.plan, venue_ms)
         if not entry.ended:
             return self._cancel(closing, entry, now_ns) if over else None
-        if not entry.filled:
-            closing.done = True
-            return None
         market = self._markets.get(entry.spec.symbol)
         if market is None or not entry.fills_known or closing.posted:
             return None
@@ -283,14 +291,14 @@ class Exits:
 
     def _place(self, closing: _Closing, market: Market, now_ns: int) -> Place | None:
         quantity = _floor(_open_quantity(closing), market.step_size)
-        price = self._price(closing)
-        if quantity < max(market.min_quantity, market.step_size) or (
-            quantity * price < market.min_notional
-        ):
+        if quantity < max(market.min_quantity, market.step_size):
             self._report_dust(closing)
             return None
         kind = _kind(closing, market)
         if kind is None or (now_ns < closing.next_ns and closing.failures):
+            return None
+        if quantity * self._price(closing) < market.min_notional:
+            self._report_dust(closing)
             return None
         if closing.attempt() >= client_ids.ATTEMPTS_MAX:
             self._notices.append(
@@ -323,13 +331,13 @@ class Exits:
                 "little for an order of its own and stays"
             )
 
-    def _keep_done(self, client_id: str) -> None:
-        """A done closing is kept as long as engine/lifecycle.py may still tell of its orders: each
-        closing that is done has brought at least one more order to its end."""
+    def _finish(self, client_id: str) -> None:
+        """The id is kept as long as engine/lifecycle.py may tell of this entry: it keeps no more
+        complete orders than that, and every entry that is left has brought one."""
+        del self._closings[client_id]
         self._done[client_id] = None
         if len(self._done) > KEPT:
-            oldest = next(iter(self._done))
-            del self._done[oldest], self._closings[oldest]
+            del self._done[next(iter(self._done))]
 
     # ---- prices --------------------------------------------------------------------------------
 

@@ -1,0 +1,368 @@
+"""engine.exits: when and how an entry is left."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from order_life import ID, SENT_MS, SPEC, S, entry_id
+
+from engine import client_ids
+from engine.exits import Action, Cancel, ExitPlan, Exits, Left, Market, Place, targets
+from engine.lifecycle import KEPT
+from engine.order import Leg, Order
+from engine.venues.binance import OrderSpec
+
+D = Decimal
+MARKET = Market(D("0.01"), D("0.00001"), D("0.00001"), D(5))
+BOTH = ExitPlan(None, 100, 50)
+BUY = OrderSpec("BTCUSDT", "BUY", "LIMIT", "0.01000000", "60000.00", "IOC")
+NOBODY_HOLDS = replace(MARKET, oco_allowed=False, order_types=frozenset({"LIMIT", "MARKET"}))
+
+
+def entry(
+    filled: str = "0.01", spec: OrderSpec = BUY, end: str | None = "filled", price: int = 60_000
+) -> Order:
+    amount = D(filled)
+    leg = Leg(ID, D(spec.quantity), 7, True, amount, amount * price, traded=amount, end=end)
+    return Order(ID, spec, (leg,), rule="whale", timestamp_ms=SENT_MS, fired=True)
+
+
+def exit_of(place: Place, status: str, filled: str = "0", **more: Any) -> Order:
+    """The exit as the orders have it: `sent`, `acked`, `unknown` or an end, of its first leg."""
+    end = status if status not in ("sent", "acked", "unknown") else None
+    here = status not in ("sent", "unknown")
+    first, *others = client_ids.legs_of(place.client_id)
+    other_end = "expired" if end == "filled" else end
+    legs = (
+        Leg(first, place.quantity, 8, here, filled=D(filled), end=end),
+        *(Leg(leg, place.quantity, 9, here, end=other_end) for leg in others),
+    )
+    spec = OrderSpec(place.symbol, place.side, "MARKET" if place.kind == "m" else "LIMIT", "1")
+    return Order(
+        place.client_id, spec, legs, place.parent, fired=True, doubt=status == "unknown", **more
+    )
+
+
+def exits(plan: ExitPlan = BOTH, order: Order | None = None, market: Market = MARKET) -> Exits:
+    made = Exits({"whale": plan})
+    made.set_market("BTCUSDT", market)
+    made.on_order(order or entry())
+    return made
+
+
+def act(made: Exits, second: float = 0) -> Action | None:
+    found = made.actions(int(second * S), SENT_MS + int(second * 1000))
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+def placed(made: Exits, second: float = 0) -> Place:
+    action = act(made, second)
+    assert isinstance(action, Place)
+    return action
+
+
+# ---- what is sent --------------------------------------------------------------------------------
+
+
+def test_profit_and_loss_make_one_list_around_the_entry_price() -> None:
+    place = placed(exits())
+    assert (place.kind, place.side, place.quantity) == (client_ids.OCO, "SELL", D("0.01"))
+    assert (place.take_price, place.stop_price) == (D("60600.00"), D("59700.00"))
+    assert (place.parent, place.client_id) == (ID, client_ids.exit_id(ID, client_ids.OCO, 0))
+
+
+def test_an_entry_that_sold_is_left_by_buying() -> None:
+    place = placed(exits(order=entry(spec=SPEC)))
+    assert (place.side, place.take_price, place.stop_price) == ("BUY", D("59400.00"), D("60300.00"))
+
+
+def test_one_reason_makes_one_order() -> None:
+    take = placed(exits(ExitPlan(None, 100, None)))
+    assert (take.kind, take.take_price, take.stop_price) == (
+        client_ids.TAKE_PROFIT,
+        D("60600.00"),
+        None,
+    )
+    stop = placed(exits(ExitPlan(None, None, 50)))
+    assert (stop.kind, stop.take_price, stop.stop_price) == (
+        client_ids.STOP_LOSS,
+        None,
+        D("59700.00"),
+    )
+
+
+@given(
+    st.decimals(min_value=1, max_value=100_000, places=4),
+    st.integers(1, 9_000),
+    st.sampled_from(["0.01", "0.1", "0.00001", "1"]),
+    st.sampled_from(["BUY", "SELL"]),
+)
+def test_targets_are_on_the_tick_and_never_nearer_than_asked(
+    price: Decimal, bp: int, tick: str, side: str
+) -> None:
+    order = entry(spec=replace(BUY, side=side))
+    order = order.with_leg(replace(order.legs[0], quote=order.filled * price))
+    market = replace(MARKET, tick_size=D(tick))
+    take, stop = targets(order, ExitPlan(None, bp, bp), market)
+    assert take is not None
+    assert stop is not None
+    assert take % D(tick) == stop % D(tick) == 0
+    away = price * bp / 10_000
+    low, high = (stop, take) if side == "BUY" else (take, stop)
+    assert low <= price - away < low + D(tick)
+    assert high - D(tick) < price + away <= high
+
+
+def test_a_base_asset_commission_and_the_step_make_the_quantity_smaller() -> None:
+    order = replace(entry(), fees=(("BNB", D("0.3")), ("BTC", D("0.0000101"))))
+    assert placed(exits(order=order)).quantity == D("0.00998")
+    sold = replace(entry(spec=SPEC), fees=(("USDT", D("0.6")),))
+    assert placed(exits(order=sold)).quantity == D("0.01")
+
+
+# ---- when ----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_before_the_entry_has_ended_and_its_fills_are_known() -> None:
+    made = exits(order=entry("0.004", end=None))
+    assert act(made) is None
+    half = entry("0.004", end="expired")
+    made.on_order(half.with_leg(replace(half.legs[0], traded=D("0.003"))))
+    assert act(made) is None, "its commission is not known"
+    made.on_order(half)
+    assert placed(made).quantity == D("0.004")
+
+
+def test_an_entry_without_a_fill_or_a_plan_or_of_a_dry_run_is_left_alone() -> None:
+    assert act(exits(order=entry("0", end="expired"))) is None
+    assert act(exits(order=replace(entry(), rule="another"))) is None
+    assert act(exits(order=replace(entry(), live=False))) is None
+
+
+def test_nothing_is_sent_before_the_market_is_known() -> None:
+    made = Exits({"whale": BOTH})
+    made.on_order(entry())
+    assert act(made) is None
+    made.set_market("BTCUSDT", MARKET)
+    placed(made)
+
+
+def test_when_the_time_is_over_what_rests_is_cancelled_and_then_sold_at_market() -> None:
+    made = exits(ExitPlan(60, 100, 50))
+    oco = placed(made)
+    made.on_order(exit_of(oco, "acked"))
+    assert act(made, 59.9) is None
+    cancel = act(made, 60)
+    take_leg, _ = client_ids.legs_of(oco.client_id)
+    assert cancel == Cancel(take_leg, "BTCUSDT", 8)
+    assert act(made, 61) is None, "it has been asked for"
+    assert act(made, 65) == cancel, "and is asked for again"
+    made.on_order(exit_of(oco, "cancelled", "0.004"))
+    place = placed(made, 66)
+    assert (place.kind, place.quantity) == (client_ids.MARKET, D("0.006"))
+    assert place.client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
+    made.on_order(exit_of(place, "filled", "0.006"))
+    assert act(made, 67) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+
+
+def test_an_entry_that_rests_is_cancelled_when_the_time_is_over() -> None:
+    made = exits(ExitPlan(60), entry("0.004", SPEC, end=None))
+    assert act(made, 59) is None
+    assert act(made, 60) == Cancel(ID, "BTCUSDT", 7)
+    made.on_order(entry("0.004", SPEC, end="cancelled"))
+    assert placed(made, 61).quantity == D("0.004")
+
+
+def test_a_plan_with_only_a_time_waits_for_it() -> None:
+    made = exits(ExitPlan(60))
+    made.on_price("BTCUSDT", D(30_000), D(30_001))
+    assert act(made, 59) is None
+    assert placed(made, 60).kind == client_ids.MARKET
+
+
+@pytest.mark.parametrize("price", ["60600", "59700", "50000"])
+def test_a_price_that_is_there_already_is_taken_at_market(price: str) -> None:
+    made = exits()
+    made.on_price("BTCUSDT", D(price), D(price) + 1)
+    assert placed(made).kind == client_ids.MARKET
+
+
+# ---- where the venue does not hold it ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bid", "leaves"), [("60599.99", False), ("60600", True), ("59700", True)])
+def test_without_lists_at_the_venue_the_price_is_watched_here(bid: str, leaves: bool) -> None:
+    made = exits(market=NOBODY_HOLDS)
+    assert act(made) is None
+    made.on_price("BTCUSDT", D(bid), D(bid) + 1)
+    action = act(made, 1)
+    assert (isinstance(action, Place) and action.kind == client_ids.MARKET) == leaves
+
+
+def test_a_list_that_is_refused_is_held_here() -> None:
+    made = exits()
+    oco = placed(made)
+    made.on_order(
+        exit_of(oco, "rejected", code=-2010, reason="-2010: OCO orders are not supported")
+    )
+    assert "watched here" in made.take_notices()[0]
+    assert act(made, 100) is None
+    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    assert placed(made, 101).client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
+
+
+def test_once_reached_it_is_left_even_when_the_price_comes_back() -> None:
+    made = exits(market=NOBODY_HOLDS)
+    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    first = placed(made)
+    made.on_order(exit_of(first, "rejected", code=-1015))
+    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    assert act(made, 1) is None, "a pause"
+    assert placed(made, 2.1).client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
+
+
+def test_a_take_profit_that_is_partly_filled_still_has_its_stop() -> None:
+    """The venue cancels the stop of a list as soon as the other order trades."""
+    made = exits()
+    oco = placed(made)
+    order = exit_of(oco, "acked", "0.004")
+    made.on_order(order.with_leg(replace(order.legs[1], end="expired")))
+    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    assert act(made, 1) is None
+    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    assert isinstance(act(made, 2), Cancel)
+
+
+# ---- never twice ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["sent", "unknown"])
+def test_while_an_exit_may_be_alive_nothing_else_is_sent(status: str) -> None:
+    made = exits(ExitPlan(60, 100, 50))
+    oco = placed(made)
+    assert act(made, 100) is None, "handed out, and nothing heard of it"
+    made.on_order(exit_of(oco, status))
+    assert act(made, 200) is None, "what may not be there cannot be cancelled either"
+    assert made.left() == [Left(ID, "BTCUSDT", "BUY", D("0.01"), f"its exit is {status}")]
+
+
+def test_a_restart_knows_the_exits_of_the_journal() -> None:
+    made = exits()
+    oco = placed(made)
+    again = exits()
+    again.on_order(exit_of(oco, "unknown"))
+    assert act(again, 100) is None
+    again.on_order(exit_of(oco, "rejected", code=-2013))
+    assert again.take_notices()
+    fresh = exits()
+    assert placed(fresh) == oco, "what was not written has not been sent: the same id again"
+
+
+def test_an_exit_that_the_gate_refuses_is_tried_again_under_its_id_with_pauses() -> None:
+    made = exits()
+    first = placed(made)
+    seconds = []
+    for tenth in range(700):
+        action = act(made, tenth / 10)
+        if action is None and not seconds:
+            made.on_refused(first.client_id, "not-ready")
+            seconds.append(tenth / 10)
+        elif isinstance(action, Place):
+            assert action == first
+            seconds.append(tenth / 10)
+            made.on_refused(action.client_id, "not-ready")
+    pauses = [round(b - a) for a, b in itertools.pairwise(seconds)]
+    assert pauses == [1, 2, 4, 8, 16, 32]
+    assert len(made.take_notices()) == len(seconds)
+
+
+def test_an_exit_that_somebody_cancels_is_placed_again_and_reported() -> None:
+    made = exits()
+    oco = placed(made)
+    made.on_order(exit_of(oco, "acked"))
+    made.on_order(exit_of(oco, "cancelled"))
+    assert act(made, 0) is None
+    assert placed(made, 1.1).client_id == client_ids.exit_id(ID, client_ids.OCO, 1)
+    assert "is cancelled" in made.take_notices()[0]
+
+
+def test_what_is_told_twice_changes_nothing() -> None:
+    made = exits()
+    oco = placed(made)
+    for _ in range(3):
+        made.on_order(exit_of(oco, "rejected", code=-1015))
+        made.on_order(entry())
+    assert len(made.take_notices()) == 1
+    assert act(made, 0) is None
+    assert placed(made, 1.1).client_id == client_ids.exit_id(ID, client_ids.OCO, 1)
+
+
+def test_a_position_that_was_left_is_not_left_again_when_its_entry_is_told_again() -> None:
+    made = exits()
+    oco = placed(made)
+    made.on_order(exit_of(oco, "filled", "0.01"))
+    assert act(made, 1) is None
+    made.on_order(entry())
+    made.on_order(exit_of(oco, "filled", "0.01"))
+    assert act(made, 2) is None
+
+
+# ---- dust, and the end ---------------------------------------------------------------------------
+
+
+def test_what_is_too_little_for_an_order_is_reported_once_and_stays() -> None:
+    made = exits(order=entry("0.00005", end="expired"))
+    assert act(made) is None
+    (words,) = made.take_notices()
+    assert words.startswith("0.00005 BTCUSDT")
+    assert act(made, 100) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+
+
+def test_less_than_a_step_is_no_news() -> None:
+    order = replace(entry(), fees=(("BTC", D("0.000001")),))
+    made = exits(order=order)
+    oco = placed(made)
+    made.on_order(exit_of(oco, "filled", "0.00999"))
+    assert act(made, 1) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+
+
+@pytest.mark.parametrize("words", ["NOTIONAL", "LOT_SIZE", "MIN_NOTIONAL"])
+def test_a_market_exit_that_the_filters_refuse_as_too_small_is_dust(words: str) -> None:
+    made = exits(ExitPlan(0))
+    place = placed(made)
+    reason = f"-1013: Filter failure: {words}"
+    made.on_order(exit_of(place, "rejected", code=-1013, reason=reason))
+    assert act(made, 100) is None
+    assert "too little" in made.take_notices()[0]
+
+
+def test_after_the_kill_nothing_is_sent_and_what_is_open_is_told() -> None:
+    made = exits(ExitPlan(60, 100, 50))
+    made.kill()
+    assert act(made, 0) is None
+    assert act(made, 100) is None
+    assert made.left() == [Left(ID, "BTCUSDT", "BUY", D("0.01"), "no exit is on its way")]
+
+
+def test_entries_that_are_left_are_forgotten_only_behind_many_others() -> None:
+    made = exits()
+    oco = placed(made)
+    made.on_order(exit_of(oco, "filled", "0.01"))
+    for number in range(2, KEPT + 2):
+        if number == KEPT + 1:
+            made.on_order(entry())
+            assert act(made) is None, "known to be left"
+        nothing = entry("0", end="expired")
+        made.on_order(replace(nothing, client_id=entry_id(number)))
+    made.on_order(entry())
+    assert isinstance(act(made), Place), "as if it were new: by then nobody tells of it"
