@@ -52,6 +52,8 @@ def run_seed(seed: int, keep: bool = False, parent: Path | None = None) -> Outco
         evidence, counts = asyncio.run(perform(plan, folder))
         found = violations(evidence)
         counts.update(orders=len(evidence.orders), intents=len(evidence.intents))
+        counts.update(f"refused {why}" for _, why in evidence.verdicts if why)
+        counts.update(f"order {belief.status}" for belief in evidence.beliefs.values())
         (folder / "evidence.txt").write_text(pprint.pformat(evidence, width=100) + "\n")
     except Exception as error:  # one run that breaks must not end a campaign of hundreds
         found, counts = [f"the run itself failed: {error!r}"], Counter()
@@ -103,7 +105,7 @@ def summary(outcomes: Sequence[Outcome], left_out: int) -> str:
         *([("passed before", left_out)] if left_out else []),
         *sorted(total.items()),
     ]
-    return "\n".join(f"{name:<16} {number:>8,}" for name, number in rows)
+    return "\n".join(f"{name:<24} {number:>8,}" for name, number in rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -227,7 +227,7 @@ def _published(chance: random.Random, payments: list[Payment]) -> int:
 # What can happen, and how often beside the others; chaos_run.py says what it is. The names of
 # faults are engine/sim/faults.py's.
 NODE_ACTS = {"reorder": 3, "gap": 3, "block": 3, "node-restart": 2, "garbage": 2}
-VENUE_ACTS = {"fault": 6, "drop-all": 3, "price": 3, "skew": 2, "shut-down": 2, "refuse": 2}
+VENUE_ACTS = {"fault": 9, "drop-all": 3, "price": 3, "skew": 2, "shut-down": 2, "refuse": 2}
 ENGINE_ACTS = {"pause": 4, "latch": 1, "signal": 1}
 FAULTS = (
     *("drop-before", "drop-after", "status-503", "error-1006", "error-1007", "429:300ms"),
@@ -241,7 +241,7 @@ SKEWS_MS = (-2_000, -400, 30, 700, 5_000)
 def _life(chance: random.Random, payments: list[Payment]) -> Life:
     length_s = round(chance.uniform(0.5, 1.5), 3)
     acts = ["publish"] * chance.randint(4, 16)
-    for names, most in ((NODE_ACTS, 2), (VENUE_ACTS, 3), (ENGINE_ACTS, 1)):
+    for names, most in ((NODE_ACTS, 2), (VENUE_ACTS, 5), (ENGINE_ACTS, 1)):
         acts += chance.choices(tuple(names), tuple(names.values()), k=chance.randint(0, most))
     moments = [_moment(chance, payments, act, length_s) for act in acts]
     kill = chance.random() < 0.75
@@ -250,16 +250,16 @@ def _life(chance: random.Random, payments: list[Payment]) -> Life:
         faults=_faults(chance),
         length_s=length_s,
         kill=kill,
-        kill_at_order=chance.randint(1, 12) if kill and chance.random() < 0.6 else None,
+        kill_at_order=chance.randint(1, 6) if kill and chance.random() < 0.6 else None,
         impatient=chance.random() < 0.1,
         reset_latch=chance.random() < 0.5,
     )
 
 
 def _faults(chance: random.Random) -> tuple[str, ...]:
-    """With their chances, during a whole life; a third of the lives have none."""
-    names = chance.sample(FAULTS, chance.choice((0, 1, 2)))
-    return tuple(_with_chance(spec, chance.choice((0.02, 0.1, 0.3))) for spec in names)
+    """With their chances, during a whole life; a quarter of the lives have none."""
+    names = chance.sample(FAULTS, chance.choice((0, 1, 2, 3)))
+    return tuple(_with_chance(spec, chance.choice((0.03, 0.1, 0.3))) for spec in names)
 
 
 def _with_chance(spec: str, probability: float) -> str:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from engine.address import address_of
 from engine.latch import Latch
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FaultPlan
+from engine.sim.ledger import LedgerEntry
 
 ENGINE = Path(__file__).with_name("chaos_engine.py")
 START_S = 4.0  # then an engine that cannot start is killed like any other
@@ -225,6 +226,18 @@ class EngineProcess:
         return self._errors.read_text(errors="replace")
 
 
+class Watched(list[LedgerEntry]):
+    """The venue's orders; `told` is called when one is added."""
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        super().__init__()
+        self._told = told
+
+    def append(self, entry: LedgerEntry) -> None:
+        super().append(entry)
+        self._told()
+
+
 class Stage:
     """The run. `counts` tells how much of what happened, so that a campaign can be seen to have
     tried something."""
@@ -239,21 +252,13 @@ class Stage:
         self._latched: list[tuple[int, int]] = []
         self._latched_since: int | None = None
         self.counts: Counter[str] = Counter()
-        self._count_orders()
+        sim.ledger = Watched(self._on_order)
 
-    def _count_orders(self) -> None:
-        record = self._sim.venue.record
-
-        def recorded(entry: Any) -> None:
-            record(entry)
-            self._on_entry()
-
-        self._sim.venue.record = recorded
-
-    def _on_entry(self) -> None:
+    def _on_order(self) -> None:
         """An engine whose time has come dies here, before it gets the answer."""
         if self._kill_at is not None and len(self._sim.ledger) >= self._kill_at and self._engine:
             self._kill_at = None
+            self.counts["kills at an order"] += 1
             self._engine.signal(signal.SIGKILL)
 
     # ---- lives -----------------------------------------------------------------------------------
@@ -420,6 +425,7 @@ class Stage:
 
     def _misbehave(self, number: int, specs: Sequence[str]) -> None:
         """In this life like this; everything else is well again."""
+        self.counts.update({f"fault {name}": n for name, n in self._sim.faults.applied.items()})
         self._sim.faults = FaultPlan(specs, self._plan.seed * 100 + number)
         self._sim.venue.clock_skew_ms = 0
         self._sim.refuse_upgrade_status = None
