@@ -195,6 +195,7 @@ def test_a_run_that_trades(
     config = write_config(
         tmp_path,
         url=exchange.url,
+        stream_url=exchange.stream_url,
         ca_file=exchange.ca_file,
         endpoint=node.endpoint,
         live=live,
@@ -202,10 +203,10 @@ def test_a_run_that_trades(
     )
     flags = ["--live"] * live + ["--json-lines"] * json_lines
     with running(config, environ, *flags) as run:
-        run.line("live" if live else "dry-run")  # it is ready
+        run.line(r'"record":"ready"|^(live|dry-run): addresses')
         node.wait_subscriber()
         node.send(deposit("kraken"), 0)
-        run.line("acked" if live else "dry-run")
+        run.line(r"hp[0-9a-f]{20}-")  # an order
         command_line = Path(f"/proc/{run.process.pid}/cmdline").read_bytes()
         limits = Path(f"/proc/{run.process.pid}/limits").read_text()
         status, errors = run.end()
@@ -316,22 +317,33 @@ def test_a_log_on_that_is_refused(ours: Secrets, exchange: ExchangeSim, tmp_path
     ours.assert_unseen(said)
 
 
-def test_an_order_that_is_refused_and_a_key_that_is_revoked(
-    ours: Secrets, node: Publisher, tmp_path: Path
-) -> None:
-    """The exchange knows another secret, then no such key any more."""
+def test_a_secret_that_is_another(ours: Secrets, tmp_path: Path) -> None:
     with harpoon_run.exchange(hmac_key=(API_KEY, "another secret")) as exchange:
-        config = write_config(
-            tmp_path, url=exchange.url, ca_file=exchange.ca_file, endpoint=node.endpoint
-        )
-        with running(config, HMAC, "--live", "--json-lines") as run:
-            run.record("ready")
-            node.wait_subscriber()
-            for number in range(2):
-                node.send(deposit("kraken", number), number)
-                assert run.record("order", status="rejected")["reason"]
-                exchange.venue.keys.pop(API_KEY, None)
-            status, errors = run.end()
+        config = write_config(tmp_path, url=exchange.url, ca_file=exchange.ca_file)
+        status, said = fail(config, HMAC, "--live")
+    assert status == 1
+    assert b"-1022" in said["standard error"]
+    ours.assert_unseen(said)
+
+
+def test_a_key_that_is_revoked(
+    ours: Secrets, exchange: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """While the run goes on."""
+    config = write_config(
+        tmp_path,
+        url=exchange.url,
+        stream_url=exchange.stream_url,
+        ca_file=exchange.ca_file,
+        endpoint=node.endpoint,
+    )
+    with running(config, HMAC, "--live", "--json-lines") as run:
+        run.record("ready")
+        node.wait_subscriber()
+        del exchange.venue.keys[API_KEY]
+        node.send(deposit("kraken"), 0)
+        assert run.record("order", status="rejected")["reason"]
+        status, errors = run.end()
     assert (status, errors) == (0, "")
     said = {"standard output": run.output.encode()} | tools(tmp_path)
     ours.assert_unseen(said | files_of(tmp_path))
