@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,9 +98,9 @@ class HarpoonRun:
             yield line
         raise AssertionError(f"it ended before: {self.end()}")
 
-    def line(self, words: str) -> str:
-        """The next line with these words in it."""
-        return next(line for line in self._lines() if words in line)
+    def line(self, pattern: str) -> str:
+        """The next line with something like that in it."""
+        return next(line for line in self._lines() if re.search(pattern, line))
 
     def until(self, wanted: Callable[[Line], bool]) -> Line:
         """The first record that is wanted, with --json-lines."""

@@ -195,6 +195,7 @@ def test_a_run_that_trades(
     config = write_config(
         tmp_path,
         url=exchange.url,
+        stream_url=exchange.stream_url,
         ca_file=exchange.ca_file,
         endpoint=node.endpoint,
         live=live,
@@ -202,18 +203,21 @@ def test_a_run_that_trades(
     )
     flags = ["--live"] * live + ["--json-lines"] * json_lines
     with running(config, environ, *flags) as run:
-        run.line("live" if live else "dry-run")  # it is ready
+        run.line(r'"record":"ready"|^(live|dry-run): addresses')
         node.wait_subscriber()
         node.send(deposit("kraken"), 0)
-        run.line("acked" if live else "dry-run")
+        run.line(r"hp[0-9a-f]{20}-")  # an order
         command_line = Path(f"/proc/{run.process.pid}/cmdline").read_bytes()
         limits = Path(f"/proc/{run.process.pid}/limits").read_text()
+        owner = Path(f"/proc/{run.process.pid}/environ").stat().st_uid
         status, errors = run.end()
     assert (status, errors) == (0, "")
     assert bool(exchange.ledger) == live
     assert re.search(r"Max core file size +0 +0 ", limits)
+    assert owner != os.getuid() or owner == 0, "it is dumpable (proc(5))"
     said = {"standard output": run.output.encode(), "its command line": command_line}
-    said |= tools(tmp_path)
+    if json_lines:  # the journal is the same without
+        said |= tools(tmp_path)
     assert all(said.values())
     ours.assert_unseen(said | files_of(tmp_path))
 
@@ -316,22 +320,33 @@ def test_a_log_on_that_is_refused(ours: Secrets, exchange: ExchangeSim, tmp_path
     ours.assert_unseen(said)
 
 
-def test_an_order_that_is_refused_and_a_key_that_is_revoked(
-    ours: Secrets, node: Publisher, tmp_path: Path
-) -> None:
-    """The exchange knows another secret, then no such key any more."""
+def test_a_secret_that_is_another(ours: Secrets, tmp_path: Path) -> None:
     with harpoon_run.exchange(hmac_key=(API_KEY, "another secret")) as exchange:
-        config = write_config(
-            tmp_path, url=exchange.url, ca_file=exchange.ca_file, endpoint=node.endpoint
-        )
-        with running(config, HMAC, "--live", "--json-lines") as run:
-            run.record("ready")
-            node.wait_subscriber()
-            for number in range(2):
-                node.send(deposit("kraken", number), number)
-                assert run.record("order", status="rejected")["reason"]
-                exchange.venue.keys.pop(API_KEY, None)
-            status, errors = run.end()
+        config = write_config(tmp_path, url=exchange.url, ca_file=exchange.ca_file)
+        status, said = fail(config, HMAC, "--live")
+    assert status == 1
+    assert b"-1022" in said["standard error"]
+    ours.assert_unseen(said)
+
+
+def test_a_key_that_is_revoked(
+    ours: Secrets, exchange: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """While the run goes on."""
+    config = write_config(
+        tmp_path,
+        url=exchange.url,
+        stream_url=exchange.stream_url,
+        ca_file=exchange.ca_file,
+        endpoint=node.endpoint,
+    )
+    with running(config, HMAC, "--live", "--json-lines") as run:
+        run.record("ready")
+        node.wait_subscriber()
+        del exchange.venue.keys[API_KEY]
+        node.send(deposit("kraken"), 0)
+        assert run.record("order", status="rejected")["reason"]
+        status, errors = run.end()
     assert (status, errors) == (0, "")
     said = {"standard output": run.output.encode()} | tools(tmp_path)
     ours.assert_unseen(said | files_of(tmp_path))
@@ -350,12 +365,11 @@ def report(kind, error, trace):
     print(*traceback.TracebackException(kind, error, trace, capture_locals=True).format())
 
 {owner}.{name} = boom
-sys.excepthook = report if {locals} else sys.excepthook
+sys.excepthook = report
 sys.exit(engine.cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("with_locals", [False, True])
 @pytest.mark.parametrize(
     ("module", "owner", "name"),
     [
@@ -371,14 +385,13 @@ def test_a_traceback_shows_no_secret(
     module: str,
     owner: str,
     name: str,
-    with_locals: bool,
     ours: Secrets,
     tmp_path: Path,
     files: Any,
 ) -> None:
-    """Not even with the values of all variables, as crash reporters collect them."""
+    """Not even one with the values of all variables, as crash reporters collect them."""
     config = write_config(tmp_path, url="wss://127.0.0.1:1/ws", ca_file=files.ca_file)
-    script = BUG.format(module=module, owner=owner, name=name, locals=with_locals)
+    script = BUG.format(module=module, owner=owner, name=name)
     done = subprocess.run(
         [sys.executable, "-P", "-c", script, "run", "--config", str(config), "--live"],
         capture_output=True,
@@ -538,6 +551,8 @@ def test_hmac_keys_lie_in_locked_pages_and_are_wiped() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if os.getuid() != 0 and 0 <= limit < 1 << 20:
         pytest.skip(f"RLIMIT_MEMLOCK is {limit} bytes: pages cannot be locked (ulimit -l)")
+    if "LD_PRELOAD" in os.environ:
+        pytest.skip("a sanitizer keeps copies, and its shadow is too large to be searched")
     inner, outer = midstates(SECRET.encode())
     pads = [bytes(byte ^ pad for byte in SECRET.encode()) for pad in (0x36, 0x5C)]  # RFC 2104 2
     process = subprocess.Popen(

@@ -97,7 +97,7 @@ def test_twenty_minutes() -> None:
     plan = soak.Plan(20 * 60, 45, cut_every_s=8 * 60)
     outcome = soak.play(plan)
     assert soak.complaints(outcome, slope_most=6.0) == []
-    assert len(outcome.ledger) == plan.whales
+    assert len(outcome.entries()) == plan.whales
     assert len(outcome.samples) >= 3 * plan.duration_s // plan.sample_every_s
     assert sum("again" in words for words in outcome.notices), "the venue has cut"
 
@@ -135,7 +135,7 @@ def test_a_good_run_is_not_complained_of() -> None:
     ("changes", "words"),
     [
         ({"published": 3}, "3 transactions were published and"),
-        ({"ledger": []}, "only 0 orders of"),
+        ({"ledger": []}, "only 0 orders for"),
         ({"notices": Counter({"the journal is full": 2})}, "2 times: the journal is full"),
     ],
 )

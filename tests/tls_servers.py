@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from .native import ENVIRONMENT
 from .tls_ends import wait_for
 
 PATIENCE_S = 10.0
@@ -57,6 +58,7 @@ def s_server(pem: Path, *flags: str) -> Iterator[int]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         bufsize=0,
+        env=ENVIRONMENT,
     ) as process:
         try:
             wait_for(process, b"ACCEPT 127.0.0.1:")
@@ -84,7 +86,7 @@ def nginx(pem: Path, folder: Path, directives: str, tls: bool = True) -> Iterato
         # can have its port.
         process = subprocess.Popen(
             [NGINX, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")],
-            env={**os.environ, "NGINX": f"{listener.fileno()};"},
+            env={**ENVIRONMENT, "NGINX": f"{listener.fileno()};"},
             pass_fds=[listener.fileno()],
         )
     try:
