@@ -205,7 +205,7 @@ def test_takeover_with_no_moment_unarmed(desk: Desk) -> None:
         for _ in range(chance.choice((0, 0, 1, 2, 5))):
             desk.engine.poll()
         if turn % 2 == 0:
-            desk.until(lambda: desk.count(Closed, 0) > turn)
+            desk.until(lambda turn=turn: desk.count(Closed, 0) > turn)
         desk.until(lambda: desk.engine.armed(0, 1))
         fired = desk.fire()
         assert (fired.session, fired.armed, fired.error) == (1, True, None)
