@@ -38,10 +38,10 @@ from engine.sim.ledger import LedgerEntry
 
 ENGINE = Path(__file__).with_name("chaos_engine.py")
 START_S = 4.0  # then an engine that cannot start is killed like any other
-CALM_START_S = 15.0  # of the last life: nothing keeps it from starting
+CALM_START_S = 60.0  # of the last life: nothing keeps it from starting
 IMPATIENT_S = 0.7
-SETTLE_S = 8.0
-STOP_S = 15.0
+SETTLE_S = 20.0
+STOP_S = 20.0
 SIGNAL_S = 0.5
 POLL_S = 0.02
 HMAC_KEY, ED25519_KEY, SECRET = "k" * 64, "e" * 64, "s" * 64
@@ -59,7 +59,7 @@ url = "{url}"
 stream_url = "{stream_url}"
 ca_file = "{ca_file}"
 timeout_s = 2
-recv_window_ms = 1000
+recv_window_ms = 3000
 {key}
 [journal]
 folder = "journal"
