@@ -94,10 +94,10 @@ def test_clocks_run_faster_and_waits_end_earlier(tmp_path: Path) -> None:
 
 
 def test_twenty_minutes() -> None:
-    """Of memory it finds only what grows by 2 MB meanwhile; everything else as the long one."""
+    """Of memory it finds only what grows by 5 MB meanwhile; everything else as the long one."""
     plan = soak.Plan(20 * 60, 45, cut_every_s=8 * 60)
     outcome = soak.play(plan)
-    complaints = soak.complaints(outcome, slope_most=6.0)
+    complaints = soak.complaints(outcome, slope_most=15.0)
     # Other tests may hold a process up for 0.1 s, which are 4.5 s here.
     held_up = re.compile("has stopped answering|answers again$")
     assert [words for words in complaints if not held_up.search(words)] == []
