@@ -152,7 +152,7 @@ def test_growth_is_complained_of() -> None:
     bad.samples = [
         soak.Sample(s.process, s.t_s, s.memory_kb + int(s.t_s * 2), s.files, s.threads)
         if s.process == "node"
-        else soak.Sample(s.process, s.t_s, s.memory_kb, 10 + int(s.t_s > 3000), s.threads)
+        else soak.Sample(s.process, s.t_s, s.memory_kb, 10 + int(s.t_s > 1800), s.threads)
         for s in bad.samples
     ]
     complaints = soak.complaints(bad)
