@@ -27,8 +27,9 @@ def test_with_a_secret_every_request_is_signed() -> None:
     assert not BY_SECRET.logs_on
     signed = {
         "apiKey": "key",
+        "recvWindow": 5000,
         "timestamp": NOW_MS,
-        "signature": hmac_hex(f"apiKey=key&timestamp={NOW_MS}"),
+        "signature": hmac_hex(f"apiKey=key&recvWindow=5000&timestamp={NOW_MS}"),
     }
     for request, method in (
         (BY_SECRET.subscribe("a", NOW_MS), "userDataStream.subscribe.signature"),
@@ -47,7 +48,8 @@ def test_with_a_private_key_only_the_log_on_is() -> None:
         "id": "b",
         "method": "userDataStream.subscribe",
     }
-    assert json.loads(BY_LOGON.order_counts("c", NOW_MS))["params"] == {"timestamp": NOW_MS}
+    counts = json.loads(BY_LOGON.order_counts("c", NOW_MS))
+    assert counts["params"] == {"recvWindow": 5000, "timestamp": NOW_MS}
 
 
 def test_the_rules_of_our_symbols_are_asked() -> None:
