@@ -61,6 +61,7 @@ def write_config(
     live: bool = True,
     transport: str = "io_uring",
     timeout_s: int = 10,
+    sweep_inputs_min: int = 6,
     risk: Mapping[str, object] | None = None,
     rule: Mapping[str, object] | None = None,
     **venue: str | int,
@@ -70,8 +71,9 @@ def write_config(
     `venue` are more keys of [venue]."""
     (folder / "book.csv").write_text(f"address,exchange\n{address_of(wallet('kraken'))},kraken\n")
     addresses = {"url": url, "stream_url": stream_url, "ca_file": str(ca_file)}
+    engine = {"transport": transport, "sweep_inputs_min": sweep_inputs_min}
     tables = {
-        "[engine]": {"mode": "live" if live else "dry-run", "transport": transport},
+        "[engine]": {**engine, "mode": "live" if live else "dry-run"},
         "[feed]": {"endpoint": endpoint},
         "[venue]": {**addresses, "timeout_s": timeout_s, **venue},
         "[risk]": {**LIFTED, **(risk or {})},

@@ -1,5 +1,5 @@
-"""`harpoon run` after an order has left: kills, bans, outcomes that are unknown, exits and restarts;
-against the simulator."""
+"""`harpoon run` after an order has left: kills, bans, outcomes that are unknown, exits, and
+restarts; against the simulator."""
 
 from __future__ import annotations
 
@@ -168,25 +168,6 @@ def test_an_order_that_is_executed_but_answered_503_is_found_out(
     assert len(sim.ledger) == 2
 
 
-def test_an_order_that_never_arrived_is_found_out(
-    sim: ExchangeSim, node: Publisher, tmp_path: Path
-) -> None:
-    def answer(request: Line, honest: object) -> object:
-        if request["method"] != "order.place":
-            return None
-        error = {"code": -1006, "msg": "An unexpected response was received."}
-        return {"id": request["id"], "status": 500, "error": error}
-
-    Script(sim, answer)
-    with trading(sim, node, tmp_path, recv_window_ms=1000) as run:
-        node.send(deposit("kraken", 1), 0)
-        run.record("order", status="unknown")
-        order = run.record("order", status="rejected")
-        assert summary_of(run)["positions"] == []
-    assert order["filled"] == "0"
-    assert sim.ledger == []
-
-
 # ---- exits ---------------------------------------------------------------------------------------
 
 
@@ -200,7 +181,7 @@ def test_a_position_is_left_when_its_time_is_over(
         summary = summary_of(run)
     [position] = summary["positions"]
     assert Decimal(position["net"]) == -FEE
-    assert Decimal(position["realised"]) == Decimal("-0.00001")  # the spread of 0.01
+    assert Decimal(position["realised"]) == Decimal("-0.12001")  # fees and spread
     sold, bought = sim.ledger
     assert (sold.side, bought.side) == ("SELL", "BUY")
     assert sold.quantity == bought.quantity.rstrip("0")
@@ -224,7 +205,7 @@ def test_an_oco_takes_the_profit_or_stops_the_loss(
     [position] = summary["positions"]
     assert Decimal(position["net"]) == -FEE
     realised = Decimal(position["realised"])
-    assert (realised > Decimal("0.5")) if leg == "t" else (realised < Decimal("-0.5"))
+    assert (realised > Decimal("0.4")) if leg == "t" else (realised < Decimal("-0.6"))
     fill = sim.fills[-1]
     assert client_ids.leg_of(fill.client_id) == leg
     assert len(sim.ledger) == 3, "the entry and the two legs of its exit"
@@ -264,5 +245,5 @@ def test_an_exit_that_is_filled_while_nobody_is_there_is_not_made_again(
         run.record("position")
         [position] = summary_of(run)["positions"]
     assert Decimal(position["net"]) == -FEE
-    assert Decimal(position["realised"]) > Decimal("0.5")
+    assert Decimal(position["realised"]) > Decimal("0.4")
     assert len(sim.ledger) == 3
