@@ -447,22 +447,22 @@ class Runner:
         )
 
     def _apply_filters(self) -> None:
-        """An order that the venue would refuse is not armed. Before the run has begun that is a
-        mistake in the configuration."""
+        """An order that the venue would refuse is not armed. Before the run has begun one that it
+        would refuse at any price is a mistake in the configuration."""
         for number, spec in enumerate(self._specs):
-            words = self._objection(spec)
+            if not self._started and (mistake := self._objection(spec, None)):
+                raise ConfigError(f"[[rule]] {self._config.rules[number].name!r}: {mistake}")
+            words = self._objection(spec, self._last_prices.get(spec.symbol))
             if words == self._objections.get(number, ""):
                 continue
-            if words and not self._started and not self._last_prices:
-                raise ConfigError(f"[[rule]] {self._config.rules[number].name!r}: {words}")
             if bool(words) != bool(self._objections.get(number, "")):
                 self._engine.command_enable(number, not words)
                 self.notice(words or f"the venue takes rule {number + 1}'s order again")
             self._objections[number] = words
 
-    def _objection(self, spec: binance.OrderSpec) -> str:
+    def _objection(self, spec: binance.OrderSpec, price: Price | None) -> str:
         """ "" when the venue would take it, as far as we know."""
-        filters, price = self._filters.get(spec.symbol), self._last_prices.get(spec.symbol)
+        filters = self._filters.get(spec.symbol)
         if filters is None:
             return ""
         if price is None:

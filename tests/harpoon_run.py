@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,42 +19,36 @@ from typing import Any
 
 from engine.address import address_of
 from engine.sim.exchange import ExchangeSim
+from engine.sim.rates import Limits
 
 from .peers import wallet
+from .publisher import Publisher
 
 Line = dict[str, Any]
-CONFIG = """
-[engine]
-mode = {mode}
-transport = {transport}
-[feed]
-endpoint = {endpoint}
-[venue]
-url = {url}
-stream_url = {stream_url}
-ca_file = {ca_file}
-timeout_s = 10
-{venue}
-[risk]
-max_orders = 1000000
-cooldown_s = 0
-exchange_cooldown_s = 0
-max_orders_per_second = 1000
-max_orders_per_minute = 1000
-max_orders_per_hour = 1000
-max_orders_per_day = 1000
-[book]
-files = ["book.csv"]
-default = false
-[[rule]]
-name = "whale"
-min_btc = "1"
-side = "SELL"
-symbol = "BTCUSDT"
-type = "MARKET"
-quantity = "0.001"
-exit_after_s = 0
-"""
+Honest = Callable[[], str]
+Answer = Callable[[Line, Honest], object]
+PLENTY = Limits(request_weight=10**6, orders_10_s=10**6, orders_day=10**6)
+LIFTED = {
+    "max_orders": 1_000_000,
+    "cooldown_s": 0,
+    "exchange_cooldown_s": 0,
+    "max_total_notional": 10_000_000,
+    "max_position_notional": 10_000_000,
+    "max_orders_per_second": 100_000,
+    "max_orders_per_minute": 100_000,
+    "max_orders_per_hour": 100_000,
+    "max_orders_per_day": 100_000,
+    "max_unresolved": 1000,
+}
+WHALE = {
+    "name": "whale",
+    "min_btc": "1",
+    "side": "SELL",
+    "symbol": "BTCUSDT",
+    "type": "MARKET",
+    "quantity": "0.001",
+    "exit_after_s": 0,
+}
 
 
 def write_config(
@@ -64,17 +60,32 @@ def write_config(
     endpoint: str = "tcp://127.0.0.1:1",
     live: bool = True,
     transport: str = "io_uring",
-    **venue: str,
+    timeout_s: int = 10,
+    sweep_inputs_min: int = 6,
+    risk: Mapping[str, object] | None = None,
+    rule: Mapping[str, object] | None = None,
+    **venue: str | int,
 ) -> Path:
-    """harpoon.toml and its book, in which kraken has wallet("kraken"); `venue` are more keys of
-    [venue]."""
+    """harpoon.toml and its book, in which kraken has wallet("kraken"). By default no risk limit is
+    in the way of many orders, and nothing is ever left again; `risk` and `rule` say otherwise, and
+    `venue` are more keys of [venue]."""
     (folder / "book.csv").write_text(f"address,exchange\n{address_of(wallet('kraken'))},kraken\n")
-    values = {"url": url, "stream_url": stream_url, "ca_file": str(ca_file)}
-    values |= {"endpoint": endpoint, "transport": transport}
-    values["mode"] = "live" if live else "dry-run"
-    more = "\n".join(f"{key} = {json.dumps(value)}" for key, value in venue.items())
+    addresses = {"url": url, "stream_url": stream_url, "ca_file": str(ca_file)}
+    engine = {"transport": transport, "sweep_inputs_min": sweep_inputs_min}
+    tables = {
+        "[engine]": {**engine, "mode": "live" if live else "dry-run"},
+        "[feed]": {"endpoint": endpoint},
+        "[venue]": {**addresses, "timeout_s": timeout_s, **venue},
+        "[risk]": {**LIFTED, **(risk or {})},
+        "[journal]": {"segment_mb": 4},
+        "[book]": {"files": ["book.csv"], "default": False},
+        "[[rule]]": {**WHALE, **(rule or {})},
+    }
+    lines = []
+    for header, keys in tables.items():
+        lines += [header, *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
     file = folder / "harpoon.toml"
-    file.write_text(CONFIG.format(venue=more, **{k: json.dumps(v) for k, v in values.items()}))
+    file.write_text("\n".join(lines))
     return file
 
 
@@ -150,3 +161,56 @@ def exchange(**options: Any) -> Iterator[ExchangeSim]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+class Script:
+    """Stands between a simulator and its clients: counts what they ask, and has another `answer`
+    where a test wants one. That is called with the request and with what executes it and returns
+    the simulator's reply; its result is the reply, None to send the simulator's without more."""
+
+    def __init__(self, sim: ExchangeSim, answer: Answer = lambda request, honest: None) -> None:
+        self.answer = answer
+        self.asked: Counter[str] = Counter()
+        self._venue_answer = sim.venue.answer
+        sim.venue.answer = self._answer  # type: ignore[method-assign]
+
+    def _answer(self, message: Any, received_ns: int, connection: Any) -> str:
+        request = json.loads(message)
+        self.asked[request["method"]] += 1
+
+        def honest() -> str:
+            return self._venue_answer(message, received_ns, connection)
+
+        reply = self.answer(request, honest)
+        if reply is None:
+            return honest()
+        return reply if isinstance(reply, str) else json.dumps(reply)
+
+    def wait_prepared(self, sessions: int) -> None:
+        """Until so many sessions have asked the last thing before they take orders."""
+        deadline = time.monotonic() + 20
+        while self.asked["account.rateLimits.orders"] < sessions:
+            assert time.monotonic() < deadline, self.asked
+            time.sleep(0.02)
+        time.sleep(0.1)  # and have its answer
+
+
+@contextmanager
+def trading(
+    sim: ExchangeSim, node: Publisher, folder: Path, **settings: Any
+) -> Iterator[HarpoonRun]:
+    """A live run that is ready and hears the node; `settings` are those of write_config()."""
+    config = write_config(
+        folder,
+        url=sim.url,
+        stream_url=sim.stream_url,
+        ca_file=sim.ca_file,
+        endpoint=node.endpoint,
+        **settings,
+    )
+    environ = {"HARPOON_API_KEY": sim.api_key, "HARPOON_API_SECRET": sim.api_secret}
+    with running(config, environ, "--live", "--json-lines") as run:
+        run.record("ready")
+        node.wait_subscriber()
+        yield run
+    node.wait_gone()

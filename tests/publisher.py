@@ -42,6 +42,10 @@ class Publisher:
         assert self.socket.poll(PATIENCE_S * 1000), "nobody subscribed"
         assert self.socket.recv() == b"\x01" + topic
 
+    def wait_gone(self, topic: bytes = b"rawtx") -> None:
+        assert self.socket.poll(PATIENCE_S * 1000), "nobody left"
+        assert self.socket.recv() == b"\x00" + topic
+
     def send(self, raw: bytes, sequence: int, topic: bytes = b"rawtx") -> None:
         self.socket.send_multipart((topic, raw, sequence.to_bytes(4, "little")))
 

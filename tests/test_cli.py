@@ -49,8 +49,14 @@ def assert_sentence(done: subprocess.CompletedProcess, status: int, *words: str)
 
 
 def write_config(
-    folder: Path, *, url: str, endpoint: str = "tcp://127.0.0.1:1", **more: str
+    folder: Path,
+    *,
+    url: str,
+    endpoint: str = "tcp://127.0.0.1:1",
+    stream_url: str = "wss://127.0.0.1:1",
+    **more: str,
 ) -> str:
+    more["stream_url"] = stream_url
     extra = "\n".join(f"{key} = {json.dumps(value)}" for key, value in more.items())
     file = folder / "harpoon.toml"
     file.write_text(
@@ -228,6 +234,14 @@ def test_run_with_a_typo_in_the_configuration(tmp_path: Path) -> None:
 
 def test_run_without_a_configuration(tmp_path: Path) -> None:
     assert_sentence(harpoon("run", "--config", str(tmp_path / "none.toml")), 2, "none.toml")
+
+
+def test_run_against_another_host_without_its_prices(tmp_path: Path) -> None:
+    config = Path(write_config(tmp_path, url="wss://127.0.0.1:1/ws"))
+    config.write_text(
+        "".join(line for line in config.read_text().splitlines(True) if "stream_url" not in line)
+    )
+    assert_sentence(harpoon("run", "--config", str(config)), 2, "[venue] stream_url is missing")
 
 
 def test_run_without_a_key(tmp_path: Path) -> None:
@@ -416,11 +430,15 @@ def test_dry_run_then_live(
     }
     config = Path(
         write_config(
-            tmp_path, url=exchange["ws_url"], ca_file=exchange["ca_file"], endpoint=endpoint
+            tmp_path,
+            url=exchange["ws_url"],
+            stream_url=exchange["stream_url"],
+            ca_file=exchange["ca_file"],
+            endpoint=endpoint,
         )
     )
     ledger = tmp_path / "ledger.jsonl"
-    for live, status in ((False, "dry-run"), (True, "acked")):
+    for live, status in ((False, "dry-run"), (True, "filled")):
         if live:
             config.write_text('[engine]\nmode = "live"\n' + config.read_text())
         running = Running(str(config), keys, *(["--live"] if live else []))

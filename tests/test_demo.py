@@ -37,7 +37,7 @@ def test_synthetic_traffic_from_the_node_to_the_ledger(tmp_path: Path) -> None:
     found = Counter(s["kind"] for s in outcome["signals"])
     assert {kind: found[kind] for kind in planted} == planted
     assert len(outcome["orders"]) == planted["deposit"] > 0
-    assert {order["status"] for order in outcome["orders"]} == {"acked"}
+    assert {order["status"] for order in outcome["orders"]} == {"filled"}
     assert all(agree(ours, theirs) for _, ours, theirs in joined(outcome))
     assert "the exchange's ledger" in done.stdout
     assert all(order["reply_ns"] > 0 for order in outcome["orders"])
@@ -107,7 +107,7 @@ def test_no_process_is_left_when_it_is_interrupted(tmp_path: Path, how: int) -> 
 
 
 ORDER = {
-    "status": "acked",
+    "status": "filled",
     "client_id": "hp1",
     "side": "SELL",
     "symbol": "BTCUSDT",
@@ -133,6 +133,7 @@ def test_an_order_that_one_side_lacks() -> None:
     assert [(ours, theirs) for _, ours, theirs in compare([], [ORDER])] == [(None, ORDER)]
     assert compare([ORDER], [ORDER, ORDER])[1] == ("hp1", None, ORDER), "executed twice"
     assert agree(ORDER, ORDER)
+    assert agree({**ORDER, "status": "acked"}, ORDER)
     assert not agree({**ORDER, "status": "rejected"}, ORDER)
     assert not agree({**ORDER, "status": "unknown"}, ORDER)
     assert not agree(ORDER, None)

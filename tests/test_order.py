@@ -500,6 +500,7 @@ def test_the_documented_success() -> None:
         id="e2a85d9f",
         status=200,
         result={"symbol": "BTCUSDT", "orderId": 12510053279, "status": "NEW"},
+        rate_limits=({"rateLimitType": "ORDERS", "count": 12},),
     )
     assert order_status(reply) == "acked"
 

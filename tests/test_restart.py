@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
 import resource
 import signal
-import ssl
 import subprocess
 import sys
 import threading
@@ -16,21 +14,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection, serve
 
 from engine._native import ffi, lib
-from engine.address import address_of
 from engine.core import Engine, EngineOptions, Rule
-from engine.journal import Damage, Journal, Reader, fired_outpoints
+from engine.journal import Damage, Journal, Reader
 from engine.journal_verify import segments
 from engine.records import Body, Fired, Intent, Names, decode
 from engine.sim.authority import CertificateFiles
+from engine.sim.exchange import ExchangeSim
 from engine.venues.binance import order_template
 
-from . import peers
+from . import harpoon_run, peers
+from .harpoon_run import PLENTY, write_config
 from .hot import running
 from .peers import (
     API_KEY,
@@ -45,77 +43,40 @@ from .peers import (
     txid_of,
     wallet,
 )
-from .publisher import PATIENCE_S, Publisher, eventually
+from .publisher import Publisher, eventually
 
-CONFIG = """
-[engine]
-mode = "live"
-transport = "{transport}"
-sweep_inputs_min = 1000
-[feed]
-endpoint = "{endpoint}"
-[venue]
-url = "{url}"
-ca_file = "{ca_file}"
-[risk]
-max_orders = 1000000
-cooldown_s = 0
-[journal]
-folder = "journal"
-segment_mb = 4
-[book]
-files = ["book.csv"]
-[[rule]]
-name = "whale"
-min_btc = "1"
-side = "SELL"
-symbol = "BTCUSDT"
-type = "MARKET"
-quantity = "0.001"
-"""
+KEYS = ("k" * 64, "s" * 64)
+FLAGS = ("--live", "--json-lines")
 
 
 class Venue:
-    """Answers `time`, takes every order, and keeps their client ids."""
+    """The simulator, and how many sessions it has."""
 
-    def __init__(self, files: CertificateFiles) -> None:
-        self.orders: list[str] = []
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(files.certificate_file, files.key_file)
-        self._server = serve(self._converse, "127.0.0.1", 0, ssl=context)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"wss://127.0.0.1:{self._server.socket.getsockname()[1]}/ws"
-        self.ca_file = files.ca_file
+    def __init__(self, sim: ExchangeSim) -> None:
+        self.sim = sim
         self.sessions = 0
+        self._connect, self._disconnect = sim.venue.connect, sim.venue.disconnect
+        sim.venue.connect = self._count_connect  # type: ignore[method-assign]
+        sim.venue.disconnect = self._count_disconnect  # type: ignore[method-assign]
 
-    def _converse(self, connection: ServerConnection) -> None:
+    @property
+    def orders(self) -> list[str]:
+        """The client ids of what it has taken."""
+        return [entry.client_id for entry in self.sim.ledger]
+
+    def _count_connect(self, *arguments: Any) -> Any:
         self.sessions += 1
-        try:
-            for message in connection:
-                request = json.loads(message)
-                result = {}
-                if request["method"] == "time":
-                    result = {"serverTime": int(time.time() * 1000)}
-                else:
-                    self.orders.append(request["id"])
-                reply = {"id": request["id"], "status": 200, "result": result}
-                connection.send(json.dumps(reply))
-        except ConnectionClosed:
-            pass
-        finally:
-            self.sessions -= 1
+        return self._connect(*arguments)
 
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
+    def _count_disconnect(self, *arguments: Any) -> None:
+        self.sessions -= 1
+        self._disconnect(*arguments)
 
 
 @pytest.fixture
-def venue(files: CertificateFiles) -> Iterator[Venue]:
-    venue = Venue(files)
-    yield venue
-    venue.stop()
+def venue() -> Iterator[Venue]:
+    with harpoon_run.exchange(hmac_key=KEYS, limits=PLENTY) as sim:
+        yield Venue(sim)
 
 
 @pytest.fixture
@@ -127,46 +88,52 @@ def node() -> Iterator[Publisher]:
 
 @pytest.fixture(params=["io_uring", "syscall"])
 def config(request: pytest.FixtureRequest, tmp_path: Path, venue: Venue, node: Publisher) -> Path:
-    book = f"address,exchange\n{address_of(wallet('kraken'))},kraken\n"
-    (tmp_path / "book.csv").write_text(book)
-    file = tmp_path / "harpoon.toml"
-    file.write_text(
-        CONFIG.format(
-            transport=request.param, endpoint=node.endpoint, url=venue.url, ca_file=venue.ca_file
-        )
+    return write(tmp_path, venue, node, transport=request.param, sweep_inputs_min=1000)
+
+
+def write(folder: Path, venue: Venue, node: Publisher, **settings: Any) -> Path:
+    return write_config(
+        folder,
+        url=venue.sim.url,
+        stream_url=venue.sim.stream_url,
+        ca_file=venue.sim.ca_file,
+        endpoint=node.endpoint,
+        **settings,
     )
-    return file
 
 
-def start(config: Path, **options: object) -> subprocess.Popen[str]:
-    """`harpoon run`, live."""
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+def start(config: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
+    """`harpoon run`."""
+    return subprocess.Popen(
         [
-            *(sys.executable, "-P", "-m", "engine.cli", "run", "--live", "--json-lines"),
-            *("--config", str(config)),
+            *(sys.executable, "-P", "-m", "engine.cli", "run", "--config", str(config)),
+            *(flags or FLAGS),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "HARPOON_API_KEY": "k" * 64, "HARPOON_API_SECRET": "s" * 64},
+        env={**os.environ, "HARPOON_API_KEY": KEYS[0], "HARPOON_API_SECRET": KEYS[1]},
         **options,
     )
 
 
 @contextmanager
-def run(config: Path, node: Publisher) -> Iterator[subprocess.Popen[str]]:
+def run(config: Path, node: Publisher, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """One that listens to the node, until it is killed or the test has done with it."""
-    process = start(config)
+    process = start(config, *flags)
     assert process.stdout is not None
     try:
+        for line in process.stdout:
+            if json.loads(line)["record"] == "ready":
+                break
+        else:
+            raise AssertionError(process.stderr and process.stderr.read())
         node.wait_subscriber()
-        assert json.loads(process.stdout.readline())["record"] == "ready", process.stderr
         yield process
     finally:
         process.kill()
         process.communicate()
-        assert node.socket.poll(PATIENCE_S * 1000)  # XPUB tells that it is gone
-        node.socket.recv()
+    node.wait_gone()
 
 
 def engine_with(journal: Journal, live: bool) -> Engine:
@@ -260,17 +227,21 @@ def test_a_restarted_run_knows_what_was_fired(
     assert fired == [txid_of(raw) for raw in (deposit("kraken", 1), many, deposit("kraken", 2))]
 
 
-def test_a_dry_run_is_not_remembered(server: Server, tmp_path: Path) -> None:
-    """It has sent nothing: the live run that follows may."""
-    found = []
-    for live in (False, True):
-        with Journal(tmp_path / "journal", 4 << 20) as journal:
-            engine = engine_with(journal, live)
-            engine.connect(server.address())
-            engine.rawtx(deposit("kraken", live), 0)
-            found.append([outpoint[:2] for outpoint in fired_outpoints(journal.folder, 0)])
-            del engine
-    assert found == [[], [hashlib.sha256(b"1").digest()[:2]]]
+def test_a_dry_run_is_not_remembered(tmp_path: Path, venue: Venue, node: Publisher) -> None:
+    """It has sent nothing: the live run that follows may, and the next one may not."""
+    for live, nonces in ((False, [1]), (True, [1]), (True, [1, 2])):
+        config = write(tmp_path, venue, node, live=live)
+        with run(config, node, "--json-lines", *(["--live"] if live else [])) as process:
+            before = len(intents(tmp_path / "journal"))
+            for number, nonce in enumerate(nonces):
+                node.send(deposit("kraken", nonce), number)
+            eventually(lambda: len(intents(tmp_path / "journal")) > before)  # noqa: B023
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+    first, second = (txid_of(deposit("kraken", nonce)) for nonce in (1, 2))
+    written = [(intent.live, intent.txid) for intent in intents(tmp_path / "journal")]
+    assert written == [(False, first), (True, first), (True, second)]
+    assert len(venue.orders) == 2
 
 
 # ---- one journal, one run ------------------------------------------------------------------------

@@ -2,107 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
+import re
 import signal
 import socket
-import ssl
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import zmq
-from websockets.sync.server import Server, ServerConnection, serve
 
-from engine.address import address_of
-from engine.report import plain
+from engine.report import ACCEPTED, plain
 from engine.sim import authority
 from engine.sim.exchange import ExchangeSim
-from tests.peers import deposit, wallet
 
-KEYS = ("k" * 64, "s" * 64)
-CONFIG = """
-[engine]
-mode = "live"
-[feed]
-endpoint = "{endpoint}"
-[venue]
-url = "{url}"
-ca_file = "{ca_file}"
-timeout_s = {timeout_s}
-[risk]
-max_orders = 1000000
-cooldown_s = 0
-[book]
-files = ["book.csv"]
-[[rule]]
-name = "whale"
-min_btc = "1"
-side = "SELL"
-symbol = "BTCUSDT"
-type = "MARKET"
-quantity = "0.001"
-"""
+from . import harpoon_run
+from .harpoon_run import PLENTY, Line, Script, running, trading, write_config
+from .peers import deposit
+from .publisher import Publisher
 
-
-class Run:
-    """`harpoon run --live --json-lines` as a process."""
-
-    def __init__(self, config: Path) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "engine.cli", "run", "--live", "--json-lines"),
-                *("--config", str(config)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "HARPOON_API_KEY": KEYS[0], "HARPOON_API_SECRET": KEYS[1]},
-        )
-
-    def until(self, wanted: Callable[[dict], bool]) -> dict:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            record = json.loads(line)
-            if wanted(record):
-                return record
-        assert self.process.stderr is not None
-        raise AssertionError(f"it ended before: {self.process.stderr.read()}")
-
-    def ready(self) -> dict:
-        return self.until(lambda record: record["record"] == "ready")
-
-    def notice(self, words: str) -> dict:
-        return self.until(lambda r: r["record"] == "notice" and words in r["text"])
-
-    def order(self, status: str) -> dict:
-        return self.until(lambda r: r["record"] == "order" and r["status"] == status)
-
-    def end(self) -> tuple[int, str]:
-        self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=15)
-        return self.process.returncode, errors
+KEYS = {"HARPOON_API_KEY": "k" * 64, "HARPOON_API_SECRET": "s" * 64}
+FLAGS = ("--live", "--json-lines")
 
 
 @pytest.fixture
-def node() -> Iterator[tuple[zmq.Socket, str]]:
-    with zmq.Context() as context, context.socket(zmq.PUB) as publisher:
-        publisher.linger = 0
-        port = publisher.bind_to_random_port("tcp://127.0.0.1")
-        yield publisher, f"tcp://127.0.0.1:{port}"
+def sim() -> Iterator[ExchangeSim]:
+    with harpoon_run.exchange(hmac_key=tuple(KEYS.values()), limits=PLENTY) as sim:
+        yield sim
+
+
+@pytest.fixture
+def node() -> Iterator[Publisher]:
+    publisher = Publisher()
+    yield publisher
+    publisher.close()
 
 
 class Feed:
     """Publishes deposits without a pause until it is told to stop."""
 
-    def __init__(self, publisher: zmq.Socket, rate: int) -> None:
-        self._publisher, self._rate, self._stop = publisher, rate, False
+    def __init__(self, node: Publisher, rate: int) -> None:
+        self._node, self._rate, self._stop = node, rate, False
         self._thread = threading.Thread(target=self._work)
 
     def __enter__(self) -> Feed:
@@ -116,202 +56,208 @@ class Feed:
     def _work(self) -> None:
         began, number = time.monotonic(), 0
         while not self._stop:
-            raw = deposit("kraken", number + 1_000_000)
-            self._publisher.send_multipart([b"rawtx", raw, number.to_bytes(4, "little")])
+            self._node.send(deposit("kraken", number + 1_000_000), number)
             number += 1
             time.sleep(max(0.0, began + number / self._rate - time.monotonic()))
 
 
-@pytest.fixture
-def configured(tmp_path: Path, node: tuple[zmq.Socket, str]) -> Callable[..., Path]:
-    def write(url: str, ca_file: Path, timeout_s: int = 5) -> Path:
-
-        address = address_of(wallet("kraken"))
-        (tmp_path / "book.csv").write_text(f"address,exchange\n{address},kraken\n")
-        config = tmp_path / "harpoon.toml"
-        config.write_text(
-            CONFIG.format(endpoint=node[1], url=url, ca_file=ca_file, timeout_s=timeout_s)
-        )
-        return config
-
-    return write
+def acked(line: Line) -> bool:
+    return line["record"] == "order" and line["status"] in ACCEPTED
 
 
-@pytest.fixture
-def exchange() -> Iterator[ExchangeSim]:
-    """The simulator in a thread of this process, so that a test can tell it to misbehave."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    sim = ExchangeSim(hmac_key=KEYS)
-    asyncio.run_coroutine_threadsafe(sim.start(), loop).result(10)
-    yield sim
-    asyncio.run_coroutine_threadsafe(sim.stop(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
-@pytest.fixture
-def rogue(tmp_path: Path) -> Iterator[Callable[[Callable[[dict], object]], tuple[str, Path]]]:
-    """A WebSocket server that answers a request with whatever a test makes of it."""
-    servers: list[tuple[Server, threading.Thread]] = []
-
-    def start(answer: Callable[[dict], object]) -> tuple[str, Path]:
-        (tmp_path / "rogue").mkdir()
-        files = authority.issue(tmp_path / "rogue")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(files.certificate_file, files.key_file)
-
-        def converse(connection: ServerConnection) -> None:
-            for message in connection:
-                reply = answer(json.loads(message))
-                if reply is not None:
-                    connection.send(reply if isinstance(reply, str) else json.dumps(reply))
-
-        server = serve(converse, "127.0.0.1", 0, ssl=context)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        servers.append((server, thread))
-        return f"wss://127.0.0.1:{server.socket.getsockname()[1]}/ws", files.ca_file
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-
-
-def honest(request: dict) -> dict[str, Any]:
-    """What a venue answers: its time, or that the order was taken."""
-    result = {"serverTime": int(time.time() * 1000)} if request["method"] == "time" else {}
-    return {"id": request["id"], "status": 200, "result": result}
+def config_for(sim: ExchangeSim, node: Publisher, folder: Path) -> Path:
+    return write_config(
+        folder,
+        url=sim.url,
+        stream_url=sim.stream_url,
+        ca_file=sim.ca_file,
+        endpoint=node.endpoint,
+    )
 
 
 # ---- the venue ----------------------------------------------------------------------------------
 
 
-def test_a_venue_that_closes_is_found_again_and_orders_go_on(
-    exchange: ExchangeSim, configured: Callable[..., Path], node: tuple[zmq.Socket, str]
+def test_one_session_closes_and_orders_go_on_without_a_pause(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """None is refused, and what was on its way then is found out by the other session."""
+    script = Script(sim)
+    with trading(sim, node, tmp_path) as run:
+        script.wait_prepared(2)
+        lines: list[Line] = []
+        with Feed(node, rate=100):
+            for _ in range(50):
+                lines.append(run.until(acked))
+            sim.close_after_requests = 50  # only the one that has the orders has answered so many
+            closed = run.notice("was left again")
+            sim.close_after_requests = None
+            for _ in range(100):
+                run.until(acked)
+        assert "closed" in closed["text"]
+        run.process.send_signal(signal.SIGTERM)
+        summary = run.record("summary")
+        assert run.wait() == (0, "")
+    assert summary["refused"] == 0
+    assert {order["status"] for order in summary["orders"]} <= {"filled", "rejected"}
+    taken = [order["client_id"] for order in summary["orders"] if order["status"] == "filled"]
+    assert sorted(taken) == sorted(entry.client_id for entry in sim.ledger)
+
+
+def test_a_venue_that_is_gone_is_found_again_and_orders_go_on(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
 ) -> None:
     """The feed never pauses: what comes during the reconnection makes no orders, what comes
     after it does."""
-    run = Run(configured(exchange.url, exchange.ca_file))
-    run.ready()
-    with Feed(node[0], rate=300):
-        run.order("acked")
-        exchange.close_after_requests = 1  # every connection, at its next answer
-        run.notice("closed")
-        exchange.close_after_requests = None
-        run.until(lambda r: r["record"] == "refused" and r["limit"] == "not-ready")
+    with trading(sim, node, tmp_path) as run, Feed(node, rate=300):
+        run.until(acked)
+        sim.drop_all()
+        run.record("refused", limit="not-ready")
         run.notice("connected")
-        run.order("acked")
-    assert run.end() == (0, "")
+        run.until(acked)
+        assert run.end() == (0, "")
 
 
 def test_reconnections_that_fail_in_every_way_do_not_end_the_run(
-    exchange: ExchangeSim, configured: Callable[..., Path], node: tuple[zmq.Socket, str]
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
 ) -> None:
-    run = Run(configured(exchange.url, exchange.ca_file))
-    run.ready()
-    exchange.close_after_requests = 2  # in the middle of the clock's measurement
-    publish(node[0], deposit("kraken", 1))
-    run.notice("closed")
-    run.notice("was left again")
-    exchange.close_after_requests = None
-    exchange.refuse_upgrade_status = 503
-    run.notice("503")
-    exchange.refuse_upgrade_status = None
-    run.notice("connected")
-    run.until(lambda record: record["record"] == "progress")  # what waited is behind us
-    publish(node[0], deposit("kraken", 2), 1)
-    run.order("acked")
-    assert run.end() == (0, "")
+    script = Script(sim)
+    with trading(sim, node, tmp_path) as run:
+        script.wait_prepared(2)
+        sim.close_after_requests = 2  # in the middle of the clock's measurement
+        sim.drop_all()
+        run.notice("was left again")
+        run.notice("was left again: the server closed the WebSocket")
+        sim.refuse_upgrade_status = 503
+        run.notice("503")
+        sim.close_after_requests = sim.refuse_upgrade_status = None
+        run.notice("connected")
+        node.send(deposit("kraken", 2), 1)
+        run.until(acked)
+        assert run.end() == (0, "")
+
+
+def test_the_server_of_one_session_is_shut_down_while_orders_flow(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """The other session takes over before the first is gone: no order is refused, none is lost."""
+    script = Script(sim)
+    with trading(sim, node, tmp_path) as run:
+        script.wait_prepared(2)
+        with Feed(node, rate=100):
+            for _ in range(20):
+                run.until(acked)
+            sim.faults.next("shutdown:1s")
+            run.notice("shuts down the server of session")
+            for _ in range(150):
+                run.until(acked)
+        script.wait_prepared(3)
+        run.process.send_signal(signal.SIGTERM)
+        summary = run.record("summary")
+        assert run.wait() == (0, "")
+    assert summary["refused"] == 0
+    assert {order["status"] for order in summary["orders"]} == {"filled"}
+    assert len(summary["orders"]) == len(sim.ledger)
 
 
 def test_what_is_no_transaction_is_said_to_be(
-    exchange: ExchangeSim, configured: Callable[..., Path], node: tuple[zmq.Socket, str]
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
 ) -> None:
-    run = Run(configured(exchange.url, exchange.ca_file))
-    run.ready()
-    publish(node[0], bytes(50), 0)
-    publish(node[0], deposit("kraken", 1) + b"more", 1)
-    run.notice("could not be read and were skipped: check the node")
-    publish(node[0], deposit("kraken", 2), 2)
-    run.order("acked")
-    assert run.end() == (0, "")
+    with trading(sim, node, tmp_path) as run:
+        node.send(bytes(50), 0)
+        node.send(deposit("kraken", 1) + b"more", 1)
+        run.notice("could not be read and were skipped: check the node")
+        node.send(deposit("kraken", 2), 2)
+        run.until(acked)
+        assert run.end() == (0, "")
 
 
 def test_without_its_journal_no_order_leaves(
-    exchange: ExchangeSim,
-    configured: Callable[..., Path],
-    node: tuple[zmq.Socket, str],
-    tmp_path: Path,
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
 ) -> None:
-    run = Run(configured(exchange.url, exchange.ca_file))
-    run.ready()
-    with Feed(node[0], rate=50):
-        run.order("acked")
+    with trading(sim, node, tmp_path) as run, Feed(node, rate=50):
+        run.until(acked)
         for segment in (tmp_path / "journal").glob("*.hpj"):
             segment.unlink()
         run.notice("were deleted: no order is sent any more")
-        run.until(lambda r: r["record"] == "refused" and r["limit"] == "not-ready")
-    assert run.end() == (0, "")
-
-
-def publish(publisher: zmq.Socket, raw: bytes, number: int = 0) -> None:
-    publisher.send_multipart([b"rawtx", raw, number.to_bytes(4, "little")])
+        run.record("refused", limit="not-ready")
+        assert run.end() == (0, "")
 
 
 @pytest.mark.parametrize("server_time", [0, -1, 10**30, 10**400, 1.5, "now", None])
 def test_a_venue_with_an_absurd_clock(
-    rogue: Callable[..., tuple[str, Path]], configured: Callable[..., Path], server_time: object
+    sim: ExchangeSim, node: Publisher, tmp_path: Path, server_time: object
 ) -> None:
-    def answer(request: dict) -> object:
-        return {**honest(request), "result": {"serverTime": server_time}}
+    def answer(request: Line, honest: object) -> object:
+        if request["method"] != "time":
+            return None
+        return {"id": request["id"], "status": 200, "result": {"serverTime": server_time}}
 
-    run = Run(configured(*rogue(answer)))
-    _, errors = run.process.communicate(timeout=15)
-    assert run.process.returncode == 1
+    Script(sim, answer)
+    with running(config_for(sim, node, tmp_path), KEYS, *FLAGS) as run:
+        status, errors = run.wait()
+    assert status == 1
     assert errors.startswith("harpoon: the venue")
     assert errors.count("\n") == 1
     assert "venue.url" in errors
 
 
 def test_hostile_words_of_a_venue_reach_no_terminal(
-    rogue: Callable[..., tuple[str, Path]],
-    configured: Callable[..., Path],
-    node: tuple[zmq.Socket, str],
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
 ) -> None:
-    def answer(request: dict) -> object:
-        if request["method"] == "time":
-            return honest(request)
+    def answer(request: Line, honest: object) -> object:
         hostile = '{"id": "%s", "status": 400, "error": {"code": -1, "msg": "\\u001b[2J\\ud800"}}'
-        return hostile % request["id"]
+        return hostile % request["id"] if request["method"] == "order.place" else None
 
-    config = configured(*rogue(answer))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.cli", "run", "--live", "--config", str(config)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "HARPOON_API_KEY": KEYS[0], "HARPOON_API_SECRET": KEYS[1]},
+    Script(sim, answer)
+    with running(config_for(sim, node, tmp_path), KEYS, "--live") as run:
+        run.line("live: addresses")
+        node.wait_subscriber()
+        node.send(deposit("kraken", 1), 0)
+        run.line("rejected")
+        status, errors = run.end()
+    assert (status, errors) == (0, "")
+    assert "\x1b" not in run.output
+    assert re.search(r"rejected +│ +1 ", run.output), "the summary is printed all the same"
+
+
+def test_an_order_that_the_venue_s_filters_refuse_ends_the_start(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """BTCUSDT has a step of 0.00001."""
+    write_config(
+        tmp_path,
+        url=sim.url,
+        stream_url=sim.stream_url,
+        ca_file=sim.ca_file,
+        endpoint=node.endpoint,
+        rule={"quantity": "0.001001"},
     )
-    try:
-        assert process.stdout is not None
-        assert b"live" in process.stdout.readline()
-        while b"connected to the node" not in process.stdout.readline():
-            pass
-        time.sleep(0.3)  # a subscription reaches a PUB socket a moment after its connection
-        publish(node[0], deposit("kraken", 1))
-        line = b""
-        while b"rejected" not in line:
-            line = process.stdout.readline()
-        process.send_signal(signal.SIGTERM)
-        rest, errors = process.communicate(timeout=15)
-    finally:
-        process.kill()
-    assert b"\x1b" not in line + rest
-    assert errors == b""
-    assert b"rejected" in rest, "the summary is printed all the same"
+    with running(tmp_path / "harpoon.toml", KEYS, *FLAGS) as run:
+        status, errors = run.wait()
+    assert status == 2
+    assert errors.count("\n") == 1
+    assert errors.startswith("harpoon: [[rule]] 'whale': ")
+    assert "quantity 0.001001 is no multiple of 0.00001" in errors
+
+
+def test_a_live_run_says_first_what_it_may_do(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    with running(config_for(sim, node, tmp_path), KEYS, *FLAGS) as run:
+        first = run.until(lambda line: True)
+        run.record("ready")
+        assert run.end() == (0, "")
+    assert first["record"] == "allowed"
+    words = "\n".join(first["lines"])
+    for wanted in (
+        f"real orders will be sent to {sim.url}",
+        "rule 'whale': SELL 0.001 BTCUSDT MARKET for deposit of 1.00000000 BTC or more",
+        "NEVER out again",
+        "at most 1000000 orders in this run",
+        str(tmp_path / "harpoon.latch"),
+    ):
+        assert wanted in words
 
 
 def test_words_are_made_harmless() -> None:
@@ -322,38 +268,28 @@ def test_words_are_made_harmless() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_obeyed_while_the_venue_is_silent(
-    configured: Callable[..., Path], tmp_path: Path, how: int
-) -> None:
+def test_a_signal_is_obeyed_while_the_venue_is_silent(tmp_path: Path, how: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         (tmp_path / "ca").mkdir()
         url = f"wss://127.0.0.1:{silent.getsockname()[1]}/ws"
-        run = Run(configured(url, authority.issue(tmp_path / "ca").ca_file, timeout_s=60))
-        silent.settimeout(20)
-        peer, _ = silent.accept()
-        began = time.monotonic()
-        run.process.send_signal(how)
-        _, errors = run.process.communicate(timeout=15)
-        peer.close()
-    assert time.monotonic() - began < 5
-    assert (run.process.returncode, errors) == (0, "")
+        ca_file = authority.issue(tmp_path / "ca").ca_file
+        config = write_config(tmp_path, url=url, ca_file=ca_file, timeout_s=60)
+        with running(config, KEYS, *FLAGS) as run:
+            silent.settimeout(20)
+            peer, _ = silent.accept()
+            began = time.monotonic()
+            assert run.end(how) == (0, "")
+            assert time.monotonic() - began < 5
+            peer.close()
 
 
 def test_a_signal_is_obeyed_when_nobody_reads(
-    exchange: ExchangeSim, configured: Callable[..., Path], node: tuple[zmq.Socket, str]
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
 ) -> None:
-    run = Run(configured(exchange.url, exchange.ca_file))
-    run.ready()
-    with Feed(node[0], rate=1000):
+    with trading(sim, node, tmp_path) as run, Feed(node, rate=1000):
         time.sleep(2)  # some 2000 records: more than a pipe holds
         run.process.send_signal(signal.SIGTERM)
-        try:
-            run.process.wait(30)
-        finally:
-            run.process.kill()
-    assert run.process.stdout is not None
-    assert run.process.stderr is not None
-    assert run.process.returncode == 1
-    assert "nobody reads" in run.process.stderr.read()
-    run.process.stdout.close()
-    run.process.stderr.close()
+        run.process.wait(30)
+        assert run.process.returncode == 1
+        assert run.process.stderr is not None
+        assert "nobody reads" in run.process.stderr.read()

@@ -87,9 +87,9 @@ class ExchangeSim:
     rest (prices, clock skew, requests).
 
     To misbehave, at any time: `faults`, a FaultPlan, which `faults.next(spec)` commands directly;
-    `drop_all` and `shut_down_soon`, from any thread; `close_after_requests` = N closes a connection
-    that has been answered N times; `refuse_upgrade_status` answers the upgrade with that HTTP
-    status; `venue.keys` without a key revokes it.
+    `drop_all`, `shut_down_soon` and `set_price`, from any thread; `close_after_requests` = N closes
+    a connection that has been answered N times; `refuse_upgrade_status` answers the upgrade with
+    that HTTP status; `venue.keys` without a key revokes it.
 
     `ed25519_key` is an API key and its public key in PEM. ConfigError when that is none, or
     `fault_specs` are no faults.
@@ -212,6 +212,10 @@ class ExchangeSim:
         """serverShutdown to every WebSocket, which is closed after so many seconds; who connects
         in the meantime is not told and stays."""
         self._loop.call_soon_threadsafe(self._announce_shutdown, after_s)
+
+    def set_price(self, symbol: str, price: Decimal) -> None:
+        """As of the venue; from any thread."""
+        self._loop.call_soon_threadsafe(self.venue.set_price, symbol, price)
 
     def draw(self, names: Collection[str]) -> Fault | None:
         """The fault, one of `names`, that happens now; the ledger has it."""
