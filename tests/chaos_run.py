@@ -282,11 +282,12 @@ class Stage:
     async def _live(self, number: int, life: Life) -> None:
         if life.reset_latch:
             self._reset_latch()
-        self._misbehave(number, life.faults)
+        self._misbehave(number, life.faults if life.rough_start else ())
         if life.kill_at_order is not None:
             self._kill_at = len(self._sim.ledger) + life.kill_at_order
         engine = await self._start(number, IMPATIENT_S if life.impatient else START_S)
         if engine.ready.is_set() and not life.impatient:
+            self._misbehave(number, life.faults)
             await self._let_happen(engine, life)
         calm = engine.ready.is_set() and not life.kill and not life.impatient
         engine.signal(signal.SIGCONT)
@@ -313,6 +314,7 @@ class Stage:
             engine.signal(signal.SIGKILL)
             self._ends.append(f"life {number} did not end {STOP_S} s after it was told to")
         status = await end
+        self.counts["lives that were ready"] += engine.ready.is_set()
         self._kill_at = self._engine = None
         self.counts["kills"] += status == -signal.SIGKILL
         said = engine.complaint()
@@ -323,13 +325,15 @@ class Stage:
             self._ends.append(f"life {number} said {said[-2000:]!r}")
 
     async def _last_life(self) -> None:
-        """Faults stop, and the engine may resolve everything."""
+        """Faults stop, and the engine may resolve everything. All that was ever published comes
+        again, as when a node's mempool is loaded."""
         number = len(self._plan.lives)
         self._misbehave(number, ())
         self._reset_latch()
         engine = await self._start(number, CALM_START_S)
         if engine.ready.is_set():
             self._node.publish(self._plan.probes)
+            self._node.publish(tuple(range(len(self._plan.payments))))
             await self._settle()
             engine.signal(signal.SIGTERM)
         else:
