@@ -502,15 +502,16 @@ int hp_risk_settle(hp_risk *r, const hp_settlement *s)
     if (!settlement_is_sane(r, s))
         return -HP_ECONFIG;
     hp_market *m = &r->markets[s->market];
+    int resolves = !s->reduces && s->quantity_e8 > 0;
     int64_t position_e8;
     if (__builtin_add_overflow(m->position_e8, s->is_sell ? -s->filled_e8 : s->filled_e8,
                                &position_e8) ||
         position_e8 == INT64_MIN || m->open_e8[s->is_sell] < s->quantity_e8 ||
-        (!s->reduces && r->unresolved == 0))
+        (resolves && r->unresolved == 0))
         return -ERANGE;
     m->position_e8 = position_e8;
     m->open_e8[s->is_sell] -= s->quantity_e8;
-    r->unresolved -= !s->reduces;
+    r->unresolved -= resolves;
     return 0;
 }
 

@@ -211,11 +211,11 @@ class Gate:
 
     def settle(self, s: Settlement) -> bool:
         market = self.markets[s.market]
-        if market.open[s.is_sell] < s.quantity_e8 or (not s.reduces and not self.unresolved):
+        if market.open[s.is_sell] < s.quantity_e8 or (_resolves(s) and not self.unresolved):
             return False
         market.open[s.is_sell] -= s.quantity_e8
         market.position += -s.filled_e8 if s.is_sell else s.filled_e8
-        self.unresolved -= not s.reduces
+        self.unresolved -= _resolves(s)
         return True
 
     def past(self, t_ns: int, now_ns: int, notional: int, rule: int | None, exchange: int) -> bool:
@@ -238,3 +238,8 @@ class Gate:
 
 def _above(value: Fraction | int, most: int | None) -> bool:
     return most is not None and value > most
+
+
+def _resolves(s: Settlement) -> bool:
+    """An exit is not counted, and quantity 0 is a correction of what was settled before."""
+    return not s.reduces and s.quantity_e8 > 0

@@ -193,8 +193,10 @@ def complaints(outcome: Outcome, slope_most: float = SLOPE_MOST) -> list[str]:
             found.append(f"{process}: memory grows by {slope:.2f} MB an hour")
         for what in ("files", "threads"):
             counts = [getattr(s, what) for s in samples if getattr(s, what) is not None]
-            if counts and counts[-1] > counts[0]:
-                found.append(f"{process}: {counts[0]} {what} have become {counts[-1]}")
+            half = len(counts) // 2  # the least of each: a reconnection has one more for a moment
+            if half and min(counts[half:]) > min(counts[:half]):
+                least = min(counts[:half]), min(counts[half:])
+                found.append(f"{process}: {least[0]} {what} have become {least[1]}")
     handled = outcome.summary["stats"]["transactions"]
     if handled != outcome.published:
         found.append(f"{outcome.published} transactions were published and {handled} handled")
