@@ -325,21 +325,32 @@ class Stage:
             self._ends.append(f"life {number} said {said[-2000:]!r}")
 
     async def _last_life(self) -> None:
-        """Faults stop, and the engine may resolve everything. All that was ever published comes
-        again, as when a node's mempool is loaded."""
+        """Faults stop, and the engine may resolve everything. What has had an order, and what
+        replaces it, comes again, as when a node loads its mempool."""
         number = len(self._plan.lives)
         self._misbehave(number, ())
         self._reset_latch()
         engine = await self._start(number, CALM_START_S)
         if engine.ready.is_set():
             self._node.publish(self._plan.probes)
-            self._node.publish(tuple(range(len(self._plan.payments))))
+            self._node.publish(self._with_orders())
             await self._settle()
             engine.signal(signal.SIGTERM)
         else:
             self._ends.append(f"the last life is not ready after {CALM_START_S} s")
             engine.signal(signal.SIGKILL)
         await self._see_end(number, engine)
+
+    def _with_orders(self) -> tuple[int, ...]:
+        """The payments that spend a coin for which there was an order."""
+        evidence = self._evidence()
+        payments = [evidence.txids[intent.txid] for intent in evidence.entries()]
+        coins = {coin for payment in payments for coin in payment.coins}
+        return tuple(
+            number
+            for number, payment in enumerate(self._plan.payments)
+            if not coins.isdisjoint(payment.coins)
+        )
 
     async def _settle(self) -> None:
         """Until the venue has heard nothing new for a while and everything is as it must be, or
