@@ -70,10 +70,12 @@ class Moment:
 class Life:
     """The engine from one start to its end: killed when the venue has taken so many orders of it,
     or after `length_s`; or told to end then. An `impatient` one is killed soon after its start,
-    ready or not. `faults` are the venue's, with their chances."""
+    ready or not. `faults` are the venue's, with their chances: from the start if it is a
+    `rough_start`, which few starts survive, else from when the engine is ready."""
 
     moments: tuple[Moment, ...]
     faults: tuple[str, ...]
+    rough_start: bool
     length_s: float
     kill: bool
     kill_at_order: int | None = None
@@ -248,6 +250,7 @@ def _life(chance: random.Random, payments: list[Payment]) -> Life:
     return Life(
         moments=tuple(sorted(moments, key=lambda moment: moment.at_s)),
         faults=_faults(chance),
+        rough_start=chance.random() < 0.15,
         length_s=length_s,
         kill=kill,
         kill_at_order=chance.randint(1, 6) if kill and chance.random() < 0.6 else None,

@@ -282,11 +282,12 @@ class Stage:
     async def _live(self, number: int, life: Life) -> None:
         if life.reset_latch:
             self._reset_latch()
-        self._misbehave(number, life.faults)
+        self._misbehave(number, life.faults if life.rough_start else ())
         if life.kill_at_order is not None:
             self._kill_at = len(self._sim.ledger) + life.kill_at_order
         engine = await self._start(number, IMPATIENT_S if life.impatient else START_S)
         if engine.ready.is_set() and not life.impatient:
+            self._misbehave(number, life.faults)
             await self._let_happen(engine, life)
         calm = engine.ready.is_set() and not life.kill and not life.impatient
         engine.signal(signal.SIGCONT)
@@ -313,6 +314,7 @@ class Stage:
             engine.signal(signal.SIGKILL)
             self._ends.append(f"life {number} did not end {STOP_S} s after it was told to")
         status = await end
+        self.counts["lives that were ready"] += engine.ready.is_set()
         self._kill_at = self._engine = None
         self.counts["kills"] += status == -signal.SIGKILL
         said = engine.complaint()
@@ -323,19 +325,32 @@ class Stage:
             self._ends.append(f"life {number} said {said[-2000:]!r}")
 
     async def _last_life(self) -> None:
-        """Faults stop, and the engine may resolve everything."""
+        """Faults stop, and the engine may resolve everything. What has had an order, and what
+        replaces it, comes again, as when a node loads its mempool."""
         number = len(self._plan.lives)
         self._misbehave(number, ())
         self._reset_latch()
         engine = await self._start(number, CALM_START_S)
         if engine.ready.is_set():
             self._node.publish(self._plan.probes)
+            self._node.publish(self._with_orders())
             await self._settle()
             engine.signal(signal.SIGTERM)
         else:
             self._ends.append(f"the last life is not ready after {CALM_START_S} s")
             engine.signal(signal.SIGKILL)
         await self._see_end(number, engine)
+
+    def _with_orders(self) -> tuple[int, ...]:
+        """The payments that spend a coin for which there was an order."""
+        evidence = self._evidence()
+        payments = [evidence.txids[intent.txid] for intent in evidence.entries()]
+        coins = {coin for payment in payments for coin in payment.coins}
+        return tuple(
+            number
+            for number, payment in enumerate(self._plan.payments)
+            if not coins.isdisjoint(payment.coins)
+        )
 
     async def _settle(self) -> None:
         """Until the venue has heard nothing new for a while and everything is as it must be, or
