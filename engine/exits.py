@@ -27,6 +27,8 @@ BASIS_POINTS = Decimal(10_000)
 # errors.md: the exchange is busy or wants less of us; the same order may be taken later. Every
 # other refusal of a resting exit is taken as: it does not hold such an order here.
 BUSY_CODES = frozenset({-1000, -1001, -1003, -1008, -1015, -1016, -1021})
+# The risk gate's refusals that pass within seconds: each next attempt is as early as the first.
+PASSING = frozenset({"venue-limit", "not-ready", "journal"})
 FILTER_FAILURE = -1013
 # filters.md: what a MARKET order is too small for
 TOO_SMALL = ("LOT_SIZE", "MIN_NOTIONAL", "NOTIONAL")
@@ -111,6 +113,7 @@ class _Closing:
     leaving: bool = False  # at market, as soon as nothing rests
     failures: int = 0
     failed: bool = False  # since the last look: wait before the next attempt
+    complaint: str = ""  # the last notice
     next_ns: int = 0
     done: bool = False
 
@@ -170,6 +173,8 @@ class Exits:
         for closing in self._closings.values():
             if closing.posted == client_id:
                 closing.posted = ""
+                if reason in PASSING:
+                    closing.failures = 0
                 self._fail(closing, f"the exit of {closing.entry.client_id} was refused: {reason}")
 
     def kill(self) -> None:
@@ -258,7 +263,9 @@ class Exits:
     def _fail(self, closing: _Closing, words: str) -> None:
         closing.failures += 1
         closing.failed = True
-        self._notices.append(words)
+        if words != closing.complaint:
+            self._notices.append(words)
+        closing.complaint = words
 
     # ---- the next step -------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import math
 import os
 import re
@@ -110,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "--price is BTCUSDT's, which --symbols leaves out: leave one of them out."
         )
+    # That a peer is gone is no news here: faults end connections all the time.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     asyncio.run(_serve_until_told(args))
     return 0
 
