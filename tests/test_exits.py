@@ -266,22 +266,28 @@ def test_a_restart_knows_the_exits_of_the_journal() -> None:
     assert placed(fresh) == oco, "what was not written has not been sent: the same id again"
 
 
-def test_an_exit_that_the_gate_refuses_is_tried_again_under_its_id_with_pauses() -> None:
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("duplicate", [1, 2, 4, 8, 16, 32]), ("venue-limit", [1] * 60)]
+)
+def test_an_exit_that_the_gate_refuses_is_tried_again_under_its_id_with_pauses(
+    reason: str, expected: list[int]
+) -> None:
+    """The pauses grow, but for what passes within seconds."""
     made = exits()
     first = placed(made)
     seconds = []
     for tenth in range(700):
         action = act(made, tenth / 10)
         if action is None and not seconds:
-            made.on_refused(first.client_id, "not-ready")
+            made.on_refused(first.client_id, reason)
             seconds.append(tenth / 10)
         elif isinstance(action, Place):
             assert action == first
             seconds.append(tenth / 10)
-            made.on_refused(action.client_id, "not-ready")
+            made.on_refused(action.client_id, reason)
     pauses = [round(b - a) for a, b in itertools.pairwise(seconds)]
-    assert pauses == [1, 2, 4, 8, 16, 32]
-    assert len(made.take_notices()) == len(seconds)
+    assert pauses[: len(expected)] == expected
+    assert len(made.take_notices()) == 1, "the same words once"
 
 
 def test_an_exit_that_somebody_cancels_is_placed_again_and_reported() -> None:
