@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +17,10 @@ from typing import Any
 
 import pytest
 
-from engine._native import ffi, lib
 from engine.core import Engine, EngineOptions, Rule
 from engine.journal import Damage, Journal, Reader
 from engine.journal_verify import segments
-from engine.records import Body, Fired, Intent, Names, decode
+from engine.records import Fired, Intent
 from engine.sim.authority import CertificateFiles
 from engine.sim.exchange import ExchangeSim
 from engine.venues.binance import order_template
@@ -38,6 +36,7 @@ from .peers import (
     Server,
     book_of,
     deposit,
+    news,
     serving,
     transaction,
     txid_of,
@@ -300,47 +299,23 @@ def test_the_intent_is_written_before_the_order_is_anywhere(
             assert written[-1].live
 
 
-def last_body(folder: Path) -> Body:
-    """Of the last record; the others are not decoded, which takes too long."""
-    handle = lib.hp_journal_reader_open(os.fsencode(folder), ffi.new("int *"))
-    reader = ffi.gc(handle, lib.hp_journal_reader_close)
-    record, payload = ffi.new("hp_record *"), ffi.new("const uint8_t **")
-    epoch_ns = ffi.new("int64_t *")
-    last = 0, b""
-    while lib.hp_journal_reader_next(reader, record, payload, epoch_ns) > 0:
-        last = record.kind, bytes(ffi.buffer(payload[0], record.payload_len))
-    return decode(*last, Names())
-
-
-def test_while_a_send_is_stuck_its_intent_is_there(
+def test_what_a_deaf_venue_has_not_read_has_its_intent(
     files: CertificateFiles, each_transport: str, tmp_path: Path
 ) -> None:
-    """The venue reads nothing: at last one order waits for room, and for a second the journal ends
-    with its intent. Then the send is given up, and what became of that order is unknown."""
-    raws: list[bytes] = []
-
-    def sell_until_the_end(engine: Engine) -> None:
-        engine.connect(server.address())
-        while engine.ready:
-            raws.append(deposit("kraken", len(raws)))
-            engine.rawtx(raws[-1], time.monotonic_ns())
-
+    """The venue reads nothing, until its session takes no more. What waits in there was written down
+    before, and an order that is refused then has no intent."""
     with (
         serving(files, receive_buffer=4096) as server,
         Journal(tmp_path / "journal", 64 << 20) as journal,
     ):
         engine = engine_with(journal, True)
-        seller = threading.Thread(target=sell_until_the_end, args=(engine,))
-        seller.start()
-        before = -1
-        while len(raws) != before:
-            before = len(raws) or -1
-            time.sleep(0.15)
-        last = last_body(journal.folder)
-        assert seller.is_alive()
-        assert isinstance(last, Intent)
-        assert last.txid == txid_of(raws[-1])
-        seller.join()
-        fired = [r.body for r in Reader(journal.folder) if isinstance(r.body, Fired)]
-        assert [f.client_id for f in fired if f.error] == [last.client_id]
+        engine.connect(server.address())
+        fired: list[Fired] = []
+        while not fired or fired[-1].refusal is None:
+            engine.rawtx(deposit("kraken", len(fired)), time.monotonic_ns())
+            fired += [event for event in news(engine) if isinstance(event, Fired)]
+        taken = [event.client_id for event in fired[:-1]]
+        assert len(taken) > 10
+        assert fired[-1].refusal == "not-ready"
+        assert [intent.client_id for intent in intents(journal.folder)] == taken
         del engine
