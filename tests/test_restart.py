@@ -303,7 +303,7 @@ def test_what_a_deaf_venue_has_not_read_has_its_intent(
     files: CertificateFiles, each_transport: str, tmp_path: Path
 ) -> None:
     """The venue reads nothing, until its session takes no more. What waits in there was written
-    before, and an order that is refused then has no intent."""
+    down before, and an order that is refused then has no intent."""
     with (
         serving(files, receive_buffer=4096) as server,
         Journal(tmp_path / "journal", 64 << 20) as journal,
