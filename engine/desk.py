@@ -14,7 +14,6 @@ from typing import Protocol
 from engine import client_ids
 from engine.config import RuleSettings
 from engine.core import Settlement
-from engine.errors import HarpoonError
 from engine.exits import Cancel, ExitPlan, Exits, Market, Place
 from engine.lifecycle import KEPT, Orders
 from engine.lifecycle import Settlement as Settled
@@ -34,21 +33,15 @@ DAY_NS = 86_400 * 1_000_000_000
 
 
 class Wire(Protocol):
-    """engine.core.Engine, as far as it is needed here."""
+    """engine.core.Engine, as far as it is needed here. None of these fails: what the hot thread
+    has no room for is given to it later (engine/commands.py)."""
 
-    def command_text(self, message: bytes, session: int) -> None: ...
+    def text(self, session: int, message: bytes) -> None: ...
 
-    def command_settle(self, settlement: Settlement) -> None: ...
+    def settle(self, settlement: Settlement) -> None: ...
 
-    def command_order(
-        self,
-        message: bytes,
-        terms: Terms,
-        client_id: str,
-        timestamp_ms: int,
-        parent: str = "",
-        reduces: bool = False,
-    ) -> None: ...
+    def place(self, message: bytes, terms: Terms, place: Place, timestamp_ms: int) -> None:
+        """An exit."""
 
 
 class Past(Protocol):
@@ -100,7 +93,6 @@ class Desk:
         self._former: set[str] = set()  # orders of earlier runs, in this one's summary only if open
         self._killed = False
         self._cancel_at_ns = 0
-        self._cancels = 0
 
     # ---- earlier runs ----------------------------------------------------------------------------
 
@@ -123,7 +115,7 @@ class Desk:
         for symbol, position_e8 in held.items():
             past.set_position(self._symbols.index(symbol), position_e8)
         for order in self.orders.open():
-            if order.live and order.spec.symbol in held:
+            if order.live and order.spec.symbol in held and not self.orders.is_settled(order):
                 past.expose(self._settlement(order.spec.symbol, order, order.quantity, Decimal(0)))
         for order in self.orders.all():
             self._told[order.client_id] = order.status
@@ -173,7 +165,7 @@ class Desk:
             return
         stamp = requests.Stamp(self._auth, moment.venue_ms, self._recv_window_ms)
         for query in self.orders.queries_due(moment.now_ns, moment.venue_ms):
-            self._ask(requests.ask(query, stamp), moment.session)
+            self._wire.text(moment.session, requests.ask(query, stamp))
         if self._live:
             self._act(stamp, moment, moment.session)
         self._tell_notices()
@@ -181,24 +173,20 @@ class Desk:
     def _act(self, stamp: requests.Stamp, moment: Moment, session: int) -> None:
         for action in self.exits.actions(moment.now_ns, moment.venue_ms):
             if isinstance(action, Cancel):
-                self._ask(requests.cancel(action, stamp), session)
+                self._wire.text(session, requests.cancel(action, stamp))
             else:
                 self._place(action, stamp)
         if self._killed and moment.now_ns >= self._cancel_at_ns:
             self._cancel_all(stamp, moment.now_ns, session)
 
     def _cancel_all(self, stamp: requests.Stamp, now_ns: int, session: int) -> None:
-        """Again and again, since an order whose outcome is unknown may arrive later."""
-        open_symbols = {order.spec.symbol for order in self.orders.open()}
-        for symbol in self._symbols if self._cancels == 0 else sorted(open_symbols):
-            request_id = f"cancel-all-{symbol}-{self._cancels}"
-            self._ask(requests.cancel_all(request_id, symbol, stamp), session)
-        self._cancels += 1
+        """All of ours, one by one: what else there is in the account is not ours to cancel. Again
+        and again, since an order whose outcome is unknown may arrive later."""
         self._cancel_at_ns = now_ns + int(CANCEL_AGAIN_S * 1e9)
-
-    def asked(self, request_id: str) -> bool:
-        """A reply with this id is to something that was asked here."""
-        return self.orders.asked(request_id) or request_id.startswith("cancel-all-")
+        for order in self.orders.open():
+            leg = next(leg for leg in order.legs if leg.end is None)
+            cancel = Cancel(leg.client_id, order.spec.symbol, leg.order_id)
+            self._wire.text(session, requests.cancel(cancel, stamp))
 
     # ---- doing -----------------------------------------------------------------------------------
 
@@ -212,20 +200,7 @@ class Desk:
             quantity_e8=_e8(place.quantity),
             price_e8=0 if place.take_price is None else _e8(place.take_price),
         )
-        message = requests.place_exit(place, stamp)
-        try:
-            self._wire.command_order(
-                message, terms, place.client_id, stamp.timestamp_ms, place.parent, reduces=True
-            )
-        except HarpoonError as error:
-            self.exits.on_refused(place.client_id, str(error))
-
-    def _ask(self, message: bytes, session: int) -> None:
-        """What is lost here is asked again when it is due."""
-        try:
-            self._wire.command_text(message, session)
-        except HarpoonError as error:
-            self._notice(str(error))
+        self._wire.place(requests.place_exit(place, stamp), terms, place, stamp.timestamp_ms)
 
     # ---- what came of it -------------------------------------------------------------------------
 
@@ -253,9 +228,7 @@ class Desk:
         order = self.orders.get(settled.client_id)
         if order is None or not order.live or settled.symbol not in self._symbols:
             return
-        self._wire.command_settle(
-            self._settlement(settled.symbol, order, settled.quantity, settled.filled)
-        )
+        self._wire.settle(self._settlement(settled.symbol, order, settled.quantity, settled.filled))
 
     def _settlement(
         self, symbol: str, order: Order, quantity: Decimal, filled: Decimal

@@ -111,6 +111,11 @@ class Orders:
         """Orders that may still be filled."""
         return [order for order in self._open.values() if not order.ended]
 
+    def is_settled(self, order: Order) -> bool:
+        """Its end has been told by `take_settlements()`: also of an order that the venue then took
+        back into life, of which only what it fills from then on is told."""
+        return order.client_id in self._settled
+
     def waiting(self) -> int:
         """Orders without an answer yet."""
         return sum(order.status in ("intent", "sent") for order in self._open.values())

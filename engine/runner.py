@@ -11,16 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 
 from engine import desk as desks
 from engine.addresses import Search
 from engine.assemble import make_engine, markets, order_spec
 from engine.book import Book
 from engine.clock import read_clocks
+from engine.commands import Commands, Wire
 from engine.config import Config, Credentials
 from engine.connections import Links
 from engine.core import VenueAddress
-from engine.errors import ConfigError, FeedError, HarpoonError, JournalError
+from engine.errors import ConfigError, FeedError, HarpoonError, JournalError, LatchError
 from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
 from engine.journal import Damage, Journal, Reader
@@ -31,6 +33,7 @@ from engine.prices import Price, Prices
 from engine.records import (
     HISTORY,
     Closed,
+    Command,
     FeedNote,
     Fired,
     Intent,
@@ -41,6 +44,7 @@ from engine.records import (
     Signal,
     Spent,
     Stats,
+    Unknown,
     outpoint_bytes,
 )
 from engine.report import Line
@@ -82,6 +86,7 @@ class Runner:
         self._book = book
         self._symbols = markets(config)
         self._specs = [order_spec(rule) for rule in config.rules]
+        self._commands = Commands()
         self._latch = Latch(config.risk.latch)
         self._journal = Journal(config.journal.folder, config.journal.segment_mb << 20)
         try:
@@ -121,7 +126,15 @@ class Runner:
         }
         window_ms = self._config.venue.recv_window_ms
         live = self._config.engine.live
-        return desks.Desk(self._engine, self._symbols, plans, auth, window_ms, self._tell, live)
+        return desks.Desk(
+            Wire(self._engine, self._commands),
+            self._symbols,
+            plans,
+            auth,
+            window_ms,
+            self._tell,
+            live,
+        )
 
     def _make_links(self, credentials: Credentials) -> Links:
         venue = self._config.venue
@@ -135,47 +148,53 @@ class Runner:
             timing=Timing(answer=venue.timeout_s),
         )
 
+    def _give(self, command: Callable[[], None]) -> None:
+        self._commands.give(command)
+
     # ---- what Links wants (engine.connections.Port) ----------------------------------------------
 
     def connect(self, session: int, address: str) -> None:
         venue = self._config.venue
-        self._engine.command_connect(
-            VenueAddress(
-                ip=address,
-                host=venue.host,
-                port=venue.port,
-                path=venue.path,
-                ca_file=venue.ca_file,
-                timeout_ns=venue.timeout_s * 1_000_000_000,
-            ),
-            session,
+        where = VenueAddress(
+            ip=address,
+            host=venue.host,
+            port=venue.port,
+            path=venue.path,
+            ca_file=venue.ca_file,
+            timeout_ns=venue.timeout_s * 1_000_000_000,
         )
+        self._give(lambda: self._engine.command_connect(where, session))
 
     def text(self, session: int, message: bytes) -> None:
-        self._engine.command_text(message, session)
+        self._give(lambda: self._engine.command_text(message, session))
 
     def hold(self, session: int, held: bool) -> None:
-        self._engine.command_hold(held, session)
+        self._give(lambda: self._engine.command_hold(held, session))
 
     def prefer(self, session: int) -> None:
-        self._engine.command_prefer(session)
+        self._give(lambda: self._engine.command_prefer(session))
 
     def close(self, session: int) -> None:
-        self._engine.command_close(session)
+        self._give(lambda: self._engine.command_close(session))
 
     def clock(self, offset_ms: int | None) -> None:
-        self._engine.command_clock(offset_ms)
+        self._give(lambda: self._engine.command_clock(offset_ms))
 
     def venue_limit(self, limit: VenueLimit) -> None:
-        self._engine.command_venue_limit(limit.index, limit.window_ms, limit.limit, limit.used)
+        row = (limit.index, limit.window_ms, limit.limit, limit.used)
+        self._give(lambda: self._engine.command_venue_limit(*row))
 
     def pause(self, until_ns: int) -> None:
-        self._engine.command_pause(until_ns)
+        self._give(lambda: self._engine.command_pause(until_ns))
 
     def banned(self, words: str) -> None:
         """It latches: a person should know why before anything more is sent."""
-        self._latch.set(words)
         self.notice(words)
+        try:
+            self._latch.set(words)
+        except LatchError as error:
+            self.notice(f"{error}; until the end of this run no order is sent all the same")
+        self._engine.kill()
 
     def filters(self, filters: Mapping[str, Filters]) -> None:
         self._filters = filters
@@ -199,7 +218,7 @@ class Runner:
     def _start(self) -> None:
         self._restore()
         self._prices.start()
-        self._engine.command_hold(True)
+        self._give(lambda: self._engine.command_hold(True))
         self._hot.start()
         self._connect()
         if not self._wait(lambda: len(self._last_prices) == len(self._symbols), PRICE_WAIT_S):
@@ -211,7 +230,7 @@ class Runner:
         self._start_feed()
         self._wait(lambda: False, FEED_SETTLE_S)
         self._started = True
-        self._engine.command_hold(False)
+        self._give(lambda: self._engine.command_hold(False))
         self._emit(
             {
                 "record": "ready",
@@ -250,6 +269,8 @@ class Runner:
                 self._on_damage(record)
                 continue
             body = record.body
+            if isinstance(body, Unknown):
+                self._on_damage_words(f"record {record.sequence} is of another version")
             if isinstance(body, Intent) and body.live and record.epoch_ns >= since_ns:
                 fired.add(body.txid)
             if isinstance(body, Intent | Spent) and body.txid in fired:
@@ -259,10 +280,10 @@ class Runner:
 
     def _on_damage(self, damage: Damage) -> None:
         """Orders of earlier runs may be unknown, and would be made again."""
-        folder = self._config.journal.folder
-        words = (
-            f"the journal {folder} is damaged ({damage.words} of segment {damage.place.segment})"
-        )
+        self._on_damage_words(f"{damage.words} of segment {damage.place.segment}")
+
+    def _on_damage_words(self, what: str) -> None:
+        words = f"the journal {self._config.journal.folder} is damaged ({what})"
         if self._config.engine.live:
             raise JournalError(
                 f"{words}: look into it with `harpoon journal verify`, and move the folder away "
@@ -292,7 +313,7 @@ class Runner:
             self._wait_for_zmq(feed)
             self._zmq.start()
             return
-        self._engine.command_listen()
+        self._give(self._engine.command_listen)
         if not self._wait(lambda: bool(self._feeds_up), FEED_CONNECT_S):
             raise FeedError(self._feed_complaint or "no node has answered: check feed.endpoint")
 
@@ -364,6 +385,7 @@ class Runner:
         there were."""
         alive = self._hot.is_alive()
         came = 0
+        self._commands.work()
         for record in self._engine.records():
             self._on_record(record)
             came += 1
@@ -382,26 +404,27 @@ class Runner:
     def _hear_prices(self) -> None:
         for price in self._prices.news():
             self._last_prices[price.symbol] = price
-            self._engine.command_price(
-                self._symbols.index(price.symbol), price.bid_e8, price.ask_e8, price.t_ns
-            )
             self._desk.on_price(price)
+            if not self._commands.waiting:  # there will be another
+                row = (self._symbols.index(price.symbol), price.bid_e8, price.ask_e8, price.t_ns)
+                self._give(partial(self._engine.command_price, *row))
         for words in self._prices.notices():
             self.notice(words)
 
     def _work_desk(self) -> None:
-        if not self._kill_told and self._latch.state() is not None:
+        if not self._kill_told and (self._engine.killed or self._latch.state() is not None):
             self._engine.kill()
             self._tell_kill()
-        session = self._links.preferred
+        session = None if self._stopping else self._links.preferred
         self._desk.work(desks.Moment(time.monotonic_ns(), self._links.venue_ms(), session))
 
     def _tell_kill(self) -> None:
         self._kill_told = True
         state = self._latch.state()
+        reason = state.reason if state else "the latch itself could not be set, or was reset since"
         self.notice(
-            f"killed ({state.reason if state else 'by a signal'}): no order is sent any more, what "
-            "is open is cancelled; `harpoon reset` and a new run are the way back"
+            f"killed ({reason}): no order is sent any more, what is open is cancelled; `harpoon "
+            "reset` and a new run are the way back"
         )
         self._desk.kill()
 
@@ -440,7 +463,7 @@ class Runner:
     def _stop_without_journal(self) -> None:
         """What is written to a deleted file nobody will read: a restart would know no order."""
         self._journal_gone = True
-        self._engine.command_hold(True)
+        self._give(lambda: self._engine.command_hold(True))
         self.notice(
             f"files of the journal {self._config.journal.folder} were deleted: no order is sent "
             "any more; put them back, or start anew when you know what became of the orders"
@@ -456,7 +479,7 @@ class Runner:
             if words == self._objections.get(number, ""):
                 continue
             if bool(words) != bool(self._objections.get(number, "")):
-                self._engine.command_enable(number, not words)
+                self._give(partial(self._engine.command_enable, number, not words))
                 self.notice(words or f"the venue takes rule {number + 1}'s order again")
             self._objections[number] = words
 
@@ -490,6 +513,8 @@ class Runner:
                 self._on_stats(stats)
             case Notice() as notice:
                 self.notice(notice.words)
+            case Command() as command if command.error is not None:
+                self.notice(f"the engine refused `{command.command}`: {command.error}")
         self._desk.on_record(record)
 
     def _on_refused(self, fired: Fired) -> None:
@@ -499,7 +524,9 @@ class Runner:
     def _on_message(self, message: Message, t_ns: int) -> None:
         reply = binance.parse_reply(message.text)
         if reply is not None:
-            ours = self._links.on_reply(message.session, reply, t_ns) or self._desk.asked(reply.id)
+            ours = self._links.on_reply(message.session, reply, t_ns) or self._desk.orders.asked(
+                reply.id
+            )
             if not ours:
                 words = f"the venue answered a request we did not make: {message.text[:200]!r}"
                 self.notice(words)
@@ -550,6 +577,7 @@ class Runner:
 
     def finish(self) -> Line:
         """Wait shortly for replies, say goodbye, and sum up: the `summary` record."""
+        self._give(lambda: self._engine.command_hold(True))
         self._stopping = True
         deadline = time.monotonic() + REPLY_GRACE_S
         while self._desk.orders.waiting() and self._links.ready and time.monotonic() < deadline:

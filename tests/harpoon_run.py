@@ -90,7 +90,7 @@ def write_config(
 
 
 class HarpoonRun:
-    """`output` is every byte of its standard output so far."""
+    """`output` is every byte of its standard output so far, and after wait() all of it."""
 
     def __init__(self, config: Path, environ: Mapping[str, str], *flags: str) -> None:
         self.output = ""
@@ -131,9 +131,22 @@ class HarpoonRun:
         return self.wait()
 
     def wait(self) -> tuple[int, str]:
-        rest, errors = self.process.communicate(timeout=30)
-        self.output += rest
-        return self.process.returncode, errors
+        """Not by communicate(), which would not give what the stream has read ahead."""
+        stdout, stderr = self.process.stdout, self.process.stderr
+        assert stdout is not None
+        assert stderr is not None
+        errors: list[str] = []
+        hearing = threading.Thread(target=lambda: errors.append(stderr.read()))
+        deadline = threading.Timer(30, self.process.kill)
+        hearing.start()
+        deadline.start()
+        self.output += stdout.read()
+        hearing.join()
+        self.process.wait()
+        deadline.cancel()
+        stdout.close()
+        stderr.close()
+        return self.process.returncode, errors[0]
 
 
 @contextmanager

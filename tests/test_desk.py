@@ -12,7 +12,7 @@ from engine.allowance import allowance
 from engine.config import load
 from engine.core import Settlement
 from engine.desk import Desk, Moment, market_of
-from engine.exits import ExitPlan
+from engine.exits import ExitPlan, Place
 from engine.prices import Price
 from engine.records import Closed, Fired, Intent, Message, Names, Record, Terms
 from engine.report import Line
@@ -53,24 +53,15 @@ class Wire:
     exposed: list[Settlement] = field(default_factory=list)
     counted: list[tuple] = field(default_factory=list)
 
-    def command_text(self, message: bytes, session: int) -> None:
+    def text(self, session: int, message: bytes) -> None:
         self.texts.append(json.loads(message))
 
-    def command_settle(self, settlement: Settlement) -> None:
+    def settle(self, settlement: Settlement) -> None:
         self.settled.append(settlement)
 
-    def command_order(
-        self,
-        message: bytes,
-        terms: Terms,
-        client_id: str,
-        timestamp_ms: int,
-        parent: str = "",
-        reduces: bool = False,
-    ) -> None:
-        assert reduces
-        assert json.loads(message)["id"] == client_id
-        self.orders.append((client_id, terms, parent))
+    def place(self, message: bytes, terms: Terms, place: Place, timestamp_ms: int) -> None:
+        assert json.loads(message)["id"] == place.client_id
+        self.orders.append((place.client_id, terms, place.parent))
 
     def set_position(self, market: int, position_e8: int) -> None:
         self.positions[market] = position_e8
@@ -211,24 +202,24 @@ def test_orders_of_dry_runs_and_of_days_ago_do_not_count() -> None:
     assert wire.counted == []
 
 
-def test_a_kill_cancels_everything_and_again_while_something_is_open() -> None:
+def test_a_kill_cancels_what_is_ours_again_and_again() -> None:
     wire, said = Wire(), []
     made = desk(wire, said=said)
     for body in (intent(), fired()):
         made.on_record(record(body))
     made.kill()
-    made.work(Moment(10, 1_700_000_000_100, session=0))
-    cancels = [text for text in wire.texts if text["method"] == "openOrders.cancelAll"]
-    assert [text["params"]["symbol"] for text in cancels] == ["BTCUSDT"]
-    assert made.asked(cancels[0]["id"])
-    made.work(Moment(11, 1_700_000_000_100, session=0))
-    made.work(Moment(6 * 10**9, 1_700_000_006_100, session=0))
-    again = [text for text in wire.texts if text["method"] == "openOrders.cancelAll"]
-    assert len(again) == 2
+    made.work(Moment(10, 1_700_000_000_100, session=None))
+    for seconds in (1, 2, 7):
+        made.work(Moment(seconds * 10**9, 1_700_000_000_100, session=0))
+    cancels = [text for text in wire.texts if text["method"] == "order.cancel"]
+    assert len(cancels) == 2, "5 s between them"
+    for cancel in cancels:
+        assert cancel["params"]["origClientOrderId"] == ENTRY
+        assert made.orders.asked(cancel["id"])
     made.on_record(record(filled()))
     made.on_price(Price("BTCUSDT", 59_000 * 10**8, 59_001 * 10**8, 1))
-    made.work(Moment(12 * 10**9, 1_700_000_012_100, session=0))
-    assert len(wire.texts) == len(again) + sum(t["method"] == "order.status" for t in wire.texts)
+    made.work(Moment(13 * 10**9, 1_700_000_012_100, session=0))
+    assert [text for text in wire.texts if text["method"] == "order.cancel"] == cancels
     assert wire.orders == [], "no exit after a kill"
 
 

@@ -121,22 +121,7 @@ def cancel(order: Cancel, stamp: Stamp) -> bytes:
     return signed(order.request_id, "order.cancel", params, stamp)
 
 
-def open_orders(request_id: str, symbol: str | None, stamp: Stamp) -> bytes:
-    """Heading "Current open orders"; of all symbols, at a greater weight, when it is None."""
-    return signed(request_id, "openOrders.status", {"symbol": symbol}, stamp)
-
-
-def cancel_all(request_id: str, symbol: str, stamp: Stamp) -> bytes:
-    """Heading "Cancel open orders": all of the symbol, whoever placed them."""
-    return signed(request_id, "openOrders.cancelAll", {"symbol": symbol}, stamp)
-
-
-# ---- the account ---------------------------------------------------------------------------------
-
-
-def account_status(request_id: str, stamp: Stamp) -> bytes:
-    """Heading "Account information"."""
-    return signed(request_id, "account.status", {}, stamp)
+# ---- the session ---------------------------------------------------------------------------------
 
 
 def subscribe(request_id: str, stamp: Stamp) -> bytes:
