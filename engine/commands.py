@@ -38,7 +38,8 @@ class Commands:
                     return
                 self._waiting.popleft()
                 raise
-            self._waiting.popleft()
+            else:
+                self._waiting.popleft()
 
     @property
     def waiting(self) -> bool:
@@ -46,19 +47,23 @@ class Commands:
 
 
 class Wire:
-    """What engine/desk.py wants of the engine (its Wire)."""
+    """What engine/desk.py wants of the engine (its Wire). `count` is told the method of every
+    request, for the venue's weights."""
 
-    def __init__(self, engine: Engine, commands: Commands) -> None:
+    def __init__(self, engine: Engine, commands: Commands, count: Callable[[str], None]) -> None:
         self._engine = engine
         self._commands = commands
+        self._count = count
 
-    def text(self, session: int, message: bytes) -> None:
+    def ask(self, session: int, method: str, message: bytes) -> None:
+        self._count(method)
         self._commands.give(lambda: self._engine.command_text(message, session))
 
     def settle(self, settlement: Settlement) -> None:
         self._commands.give(lambda: self._engine.command_settle(settlement))
 
     def place(self, message: bytes, terms: Terms, place: Place, timestamp_ms: int) -> None:
+        self._count("order.place")
         self._commands.give(
             lambda: self._engine.command_order(
                 message, terms, place.client_id, timestamp_ms, place.parent, reduces=True

@@ -626,6 +626,13 @@ def _rule(table: _Table, min_signal_sat: int) -> RuleSettings:
         raise ConfigError(
             f'{table.where} price is missing: a LIMIT order has one, like price = "65000"'
         )
+    exits_at_a_price = values["take_profit_bp"] or values["stop_loss_bp"]
+    if values["time_in_force"] == "GTC" and exits_at_a_price and not values["exit_after_s"]:
+        raise table.refusal(
+            "time_in_force",
+            "a part of it may fill, and is left only when all of it has ended: set exit_after_s, "
+            'or "IOC"',
+        )
     if values["type"] == "MARKET":
         for key in ("price", "time_in_force"):
             if key in table.written:

@@ -40,7 +40,7 @@ class Port(Protocol):
     """What Links does to the world. Sessions are 0 and 1; see engine.core.Engine.command_...()."""
 
     def connect(self, session: int, address: str) -> None:
-        """Open it, held, to this numeric address."""
+        """Open it, held, to this numeric address; VenueError when that cannot even begin."""
 
     def text(self, session: int, message: bytes) -> None: ...
 
@@ -200,7 +200,10 @@ class Links:
         link.start_anew()
         link.connected_ns = self._now.mono_ns
         link.enter(State.CONNECTING, self._now.mono_ns)
-        self._port.connect(link.number, link.candidates.pop(0))
+        try:
+            self._port.connect(link.number, link.candidates.pop(0))
+        except VenueError as error:  # a CA file that is gone, for one
+            self._retry_later(link, error)
 
     def _may_connect(self) -> bool:
         """Heading "Connection limits", over both sessions."""

@@ -36,7 +36,7 @@ class Wire(Protocol):
     """engine.core.Engine, as far as it is needed here. None of these fails: what the hot thread
     has no room for is given to it later (engine/commands.py)."""
 
-    def text(self, session: int, message: bytes) -> None: ...
+    def ask(self, session: int, method: str, message: bytes) -> None: ...
 
     def settle(self, settlement: Settlement) -> None: ...
 
@@ -103,15 +103,21 @@ class Desk:
         now_epoch_ns: int,
         rules: tuple[str, ...],
         exchanges: frozenset[str],
+        hands_off_before_ms: int = 0,
     ) -> None:
-        """Before the engine runs: what the journal says of earlier runs counts in this one."""
+        """Before the engine runs: what the journal says of earlier runs counts in this one.
+        `hands_off_before_ms`: what was entered before that (venue time) somebody has taken into
+        their own hands."""
+        self.exits.hands_off(hands_off_before_ms)
         held: dict[str, int] = dict.fromkeys(self._symbols, 0)
         for record in records:
             if isinstance(record.body, Intent) and record.body.live:
                 _count(past, record, record.body, now_epoch_ns, rules, exchanges)
             self._fold(self.orders.on_record(record), held)
         self._fold(self.orders.end_former_runs(), held)
-        self.orders.take_notices()
+        self.orders.take_notices()  # of then, as those of the exits
+        self.exits.take_notices()
+        self._tell_orphans(rules)
         for symbol, position_e8 in held.items():
             past.set_position(self._symbols.index(symbol), position_e8)
         for order in self.orders.open():
@@ -121,6 +127,26 @@ class Desk:
             self._told[order.client_id] = order.status
             if order.ended or not order.live:
                 self._former.add(order.client_id)
+
+    def _tell_orphans(self, rules: tuple[str, ...]) -> None:
+        """Positions of former runs that no rule of this one will leave."""
+        left: dict[str, Decimal] = {}
+        for order in self.orders.all():
+            if order.live:
+                entry_id = order.parent or order.client_id
+                sign = -1 if order.parent else 1
+                left[entry_id] = left.get(entry_id, Decimal(0)) + sign * order.filled
+        for entry_id, quantity in left.items():
+            entry = self.orders.get(entry_id)
+            if entry is None or entry.rule is None or quantity <= 0:
+                continue
+            known = entry.rule in rules and entry.spec.symbol in self._symbols
+            if not known:
+                self._notice(
+                    f"no rule looks after what {entry_id} has left open ({entry.spec.side} "
+                    f"{quantity:f} {entry.spec.symbol}, rule {entry.rule!r}): close it by hand, or "
+                    "bring the rule back"
+                )
 
     def _fold(self, changed: Iterable[Order], held: dict[str, int]) -> None:
         for order in changed:
@@ -165,7 +191,8 @@ class Desk:
             return
         stamp = requests.Stamp(self._auth, moment.venue_ms, self._recv_window_ms)
         for query in self.orders.queries_due(moment.now_ns, moment.venue_ms):
-            self._wire.text(moment.session, requests.ask(query, stamp))
+            method = requests.method_of(query)
+            self._wire.ask(moment.session, method, requests.ask(query, stamp))
         if self._live:
             self._act(stamp, moment, moment.session)
         self._tell_notices()
@@ -173,7 +200,7 @@ class Desk:
     def _act(self, stamp: requests.Stamp, moment: Moment, session: int) -> None:
         for action in self.exits.actions(moment.now_ns, moment.venue_ms):
             if isinstance(action, Cancel):
-                self._wire.text(session, requests.cancel(action, stamp))
+                self._wire.ask(session, "order.cancel", requests.cancel(action, stamp))
             else:
                 self._place(action, stamp)
         if self._killed and moment.now_ns >= self._cancel_at_ns:
@@ -186,7 +213,7 @@ class Desk:
         for order in self.orders.open():
             leg = next(leg for leg in order.legs if leg.end is None)
             cancel = Cancel(leg.client_id, order.spec.symbol, leg.order_id)
-            self._wire.text(session, requests.cancel(cancel, stamp))
+            self._wire.ask(session, "order.cancel", requests.cancel(cancel, stamp))
 
     # ---- doing -----------------------------------------------------------------------------------
 

@@ -143,9 +143,14 @@ class Exits:
         self._closings: dict[str, _Closing] = {}
         self._done: dict[str, None] = {}  # ids of entries that are left, oldest first
         self._killed = False
+        self._hands_off_before_ms = 0
         self._notices: list[str] = []
 
     # ---- what happens --------------------------------------------------------------------------
+
+    def hands_off(self, before_ms: int) -> None:
+        """Before anything else: no entry with an earlier timestamp (venue time) is left by us."""
+        self._hands_off_before_ms = before_ms
 
     def set_market(self, symbol: str, market: Market) -> None:
         self._markets[symbol] = market
@@ -226,10 +231,13 @@ class Exits:
     def _on_entry(self, order: Order) -> None:
         closing = self._closings.get(order.client_id)
         if closing is not None:
+            if closing.done and order.filled > closing.entry.filled:  # it was taken for ended
+                closing.done = False
+                self._done.pop(order.client_id, None)
             closing.entry = order
             return
         plan = self._plans.get(order.rule or "")
-        if plan is not None:
+        if plan is not None and order.timestamp_ms >= self._hands_off_before_ms:
             self._closings[order.client_id] = _Closing(order, plan)
 
     def _on_exit(self, closing: _Closing, order: Order) -> None:

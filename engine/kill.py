@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{path}: was set already, {describe(before)}")
     latch.set(options.reason)
     print(f"{path}: set; no order leaves until `harpoon reset --yes`")
+    print("what is open at the exchange is cancelled by the run that has it open, or the next one")
     if not was_there:
         print("there was no latch before, so no engine had this one open: is it the right file?")
     return 0

@@ -170,14 +170,15 @@ class Orders:
                 f"the journal does not say what the order {intent.client_id} was: see "
                 "`harpoon journal show`, and ask the exchange about it"
             )
+        entry = self.get(intent.parent) if intent.parent else None
         order = Order(
             client_id=intent.client_id,
             spec=spec,
             legs=tuple(Leg(leg, quantity) for leg in client_ids.legs_of(intent.client_id)),
             parent=intent.parent,
             rule=names.rule(intent.rule),
-            txid=intent.txid,
-            exchange=intent.exchange,
+            txid=entry.txid if entry else intent.txid,
+            exchange=entry.exchange if entry else intent.exchange,
             timestamp_ms=intent.timestamp_ms,
             live=intent.live,
             since_ns=t_ns,

@@ -22,11 +22,19 @@ from engine.commands import Commands, Wire
 from engine.config import Config, Credentials
 from engine.connections import Links
 from engine.core import VenueAddress
-from engine.errors import ConfigError, FeedError, HarpoonError, JournalError, LatchError
+from engine.errors import (
+    ConfigError,
+    FeedError,
+    HarpoonError,
+    JournalError,
+    LatchError,
+    NativeError,
+    VenueError,
+)
 from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
 from engine.journal import Damage, Journal, Reader
-from engine.latch import Latch
+from engine.latch import Latch, hands_off_before_ms
 from engine.link import Timing
 from engine.machine import machine
 from engine.prices import Price, Prices
@@ -124,17 +132,18 @@ class Runner:
             for rule in self._config.rules
             if (plan := desks.plan_of(rule)) is not None
         }
-        window_ms = self._config.venue.recv_window_ms
-        live = self._config.engine.live
         return desks.Desk(
-            Wire(self._engine, self._commands),
+            Wire(self._engine, self._commands, self._count),
             self._symbols,
             plans,
             auth,
-            window_ms,
+            self._config.venue.recv_window_ms,
             self._tell,
-            live,
+            live=self._config.engine.live,
         )
+
+    def _count(self, method: str) -> None:
+        self._links.limits.count(method, self._links.venue_ms())
 
     def _make_links(self, credentials: Credentials) -> Links:
         venue = self._config.venue
@@ -163,7 +172,12 @@ class Runner:
             ca_file=venue.ca_file,
             timeout_ns=venue.timeout_s * 1_000_000_000,
         )
-        self._give(lambda: self._engine.command_connect(where, session))
+        if self._commands.waiting:
+            raise VenueError("the engine's thread is held up, and opens no connection now")
+        try:
+            self._engine.command_connect(where, session)
+        except NativeError as error:
+            raise VenueError(str(error)) from error
 
     def text(self, session: int, message: bytes) -> None:
         self._give(lambda: self._engine.command_text(message, session))
@@ -257,6 +271,7 @@ class Runner:
             time.time_ns(),
             tuple(rule.name for rule in self._config.rules),
             frozenset(self._book.exchanges()),
+            hands_off_before_ms(self._config.risk.latch),
         )
 
     def _history(self) -> Iterator[Record]:
@@ -415,16 +430,20 @@ class Runner:
         if not self._kill_told and (self._engine.killed or self._latch.state() is not None):
             self._engine.kill()
             self._tell_kill()
-        session = None if self._stopping else self._links.preferred
-        self._desk.work(desks.Moment(time.monotonic_ns(), self._links.venue_ms(), session))
+        venue_ms = self._links.venue_ms()
+        idle = self._stopping or not self._started
+        room = self._links.limits.may_ask("myTrades", venue_ms)  # the heaviest that it asks
+        session = self._links.preferred if room and not idle else None
+        self._desk.work(desks.Moment(time.monotonic_ns(), venue_ms, session))
 
     def _tell_kill(self) -> None:
         self._kill_told = True
         state = self._latch.state()
         reason = state.reason if state else "the latch itself could not be set, or was reset since"
+        cancelled = "what is open is cancelled" if self._config.engine.live else "it sent none"
         self.notice(
-            f"killed ({reason}): no order is sent any more, what is open is cancelled; `harpoon "
-            "reset` and a new run are the way back"
+            f"killed ({reason}): no order is sent any more, {cancelled}; `harpoon reset` and a new "
+            "run are the way back"
         )
         self._desk.kill()
 
@@ -511,7 +530,7 @@ class Runner:
                 self._on_feed(note)
             case Stats() as stats:
                 self._on_stats(stats)
-            case Notice() as notice:
+            case Notice() as notice if not self._kill_told:  # which says more
                 self.notice(notice.words)
             case Command() as command if command.error is not None:
                 self.notice(f"the engine refused `{command.command}`: {command.error}")
@@ -577,13 +596,17 @@ class Runner:
 
     def finish(self) -> Line:
         """Wait shortly for replies, say goodbye, and sum up: the `summary` record."""
-        self._give(lambda: self._engine.command_hold(True))
-        self._stopping = True
-        deadline = time.monotonic() + REPLY_GRACE_S
-        while self._desk.orders.waiting() and self._links.ready and time.monotonic() < deadline:
-            self._turn()
-            time.sleep(TICK_S)
-        self._end_threads()
+        try:
+            self._give(lambda: self._engine.command_hold(True))
+            self._stopping = True
+            deadline = time.monotonic() + REPLY_GRACE_S
+            while self._desk.orders.waiting() and self._links.ready and time.monotonic() < deadline:
+                self._turn()
+                time.sleep(TICK_S)
+            self._end_threads()
+        except BaseException:
+            self._abandon()
+            raise
         for record in self._engine.records():
             self._on_record(record)
         for words in self._desk.open_words():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -53,8 +52,9 @@ class Wire:
     exposed: list[Settlement] = field(default_factory=list)
     counted: list[tuple] = field(default_factory=list)
 
-    def text(self, session: int, message: bytes) -> None:
+    def ask(self, session: int, method: str, message: bytes) -> None:
         self.texts.append(json.loads(message))
+        assert self.texts[-1]["method"] == method
 
     def settle(self, settlement: Settlement) -> None:
         self.settled.append(settlement)
@@ -140,9 +140,17 @@ def desk(wire: Wire, *, live: bool = True, said: list[Line] | None = None) -> De
     return made
 
 
-def restored(wire: Wire, records: Iterator[Record] | list[Record], **options: bool) -> Desk:
-    made = desk(wire, **options)
-    made.restore(records, wire, NOW_NS, ("other", "whale"), frozenset({"kraken"}))
+def restored(
+    wire: Wire,
+    records: list[Record],
+    *,
+    rules: tuple[str, ...] = ("other", "whale"),
+    hands_off_before_ms: int = 0,
+    live: bool = True,
+    said: list[Line] | None = None,
+) -> Desk:
+    made = desk(wire, live=live, said=said)
+    made.restore(records, wire, NOW_NS, rules, frozenset({"kraken"}), hands_off_before_ms)
     return made
 
 
@@ -193,6 +201,28 @@ def test_a_dry_run_leaves_alone_what_a_live_one_has_left_open() -> None:
     made.kill()
     made.work(Moment(10, 1_700_000_100_000, session=0))
     assert (wire.orders, wire.texts) == ([], [])
+
+
+def test_positions_that_somebody_took_into_their_own_hands_are_not_left() -> None:
+    records = [record(intent()), record(fired()), record(filled())]
+    for before_ms, exits in ((1_700_000_000_000, 1), (1_700_000_000_001, 0)):
+        wire = Wire()
+        made = restored(wire, records, hands_off_before_ms=before_ms)
+        made.work(Moment(10, 1_700_000_100_000, session=0))
+        assert len(wire.orders) == exits
+        assert wire.positions == {0: -200_000}, "they count all the same"
+
+
+def test_a_position_that_no_rule_looks_after_any_more_is_told() -> None:
+    said: list[Line] = []
+    records = [record(intent()), record(fired()), record(filled())]
+    restored(Wire(), records, rules=("renamed",), said=said)
+    (notice,) = said
+    assert "no rule looks after" in notice["text"]
+    assert ENTRY in notice["text"]
+    said.clear()
+    restored(Wire(), records, said=said)
+    assert said == []
 
 
 def test_orders_of_dry_runs_and_of_days_ago_do_not_count() -> None:

@@ -108,11 +108,14 @@ def _which(client_id: str, order_id: int | None) -> Params:
     return {"origClientOrderId": client_id} if order_id is None else {"orderId": order_id}
 
 
-def ask(query: Query, stamp: Stamp) -> bytes:
+def method_of(query: Query) -> str:
     """Headings "Query order" and "Account trade history" of one order."""
+    return "myTrades" if query.asks == client_ids.TRADES else "order.status"
+
+
+def ask(query: Query, stamp: Stamp) -> bytes:
     params: Params = {"symbol": query.symbol, **_which(query.client_id, query.order_id)}
-    method = "myTrades" if query.asks == client_ids.TRADES else "order.status"
-    return signed(query.request_id, method, params, stamp)
+    return signed(query.request_id, method_of(query), params, stamp)
 
 
 def cancel(order: Cancel, stamp: Stamp) -> bytes:
