@@ -217,9 +217,8 @@ def trading(
         folder,
         url=sim.url,
         stream_url=sim.stream_url,
-        ca_file=sim.ca_file,
         endpoint=node.endpoint,
-        **settings,
+        **{"ca_file": sim.ca_file, **settings},
     )
     environ = {"HARPOON_API_KEY": sim.api_key, "HARPOON_API_SECRET": sim.api_secret}
     with running(config, environ, "--live", "--json-lines") as run:

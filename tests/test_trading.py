@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -166,6 +167,72 @@ def test_an_order_that_is_executed_but_answered_503_is_found_out(
         summary = summary_of(run)
     assert summary["refused"] == 0
     assert len(sim.ledger) == 2
+
+
+def test_while_the_venue_wants_a_pause_nothing_is_asked(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """Not even what became of the order whose answer never came."""
+
+    def answer(request: Line, honest: harpoon_run.Honest) -> object:
+        if request["method"] not in ("order.place", "time") or not paused:
+            return None
+        retry_ms = time.time_ns() // 1_000_000 + 60_000
+        error = {"code": -1003, "msg": "Too many requests.", "data": {"retryAfter": retry_ms}}
+        return {"id": request["id"], "status": 429, "error": error}
+
+    paused = False
+    script = Script(sim, answer)
+    with trading(sim, node, tmp_path) as run:
+        script.wait_prepared(2)
+        paused = True
+        node.send(deposit("kraken", 1), 0)
+        run.notice("asks us to slow down")
+        sim.drop_all()
+        before = script.asked.total()
+        time.sleep(2.5)
+        assert script.asked.total() == before
+        node.send(deposit("kraken", 2), 1)
+        run.until(lambda r: r["record"] == "refused")
+        assert run.end() == (0, "")
+
+
+def test_a_ca_file_that_is_gone_ends_no_run(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(sim.ca_file.read_bytes())
+    with trading(sim, node, tmp_path, ca_file=ca_file) as run:
+        ca_file.unlink()
+        sim.drop_all()
+        run.notice("ca.pem")
+        ca_file.write_bytes(sim.ca_file.read_bytes())
+        run.notice("connected to")
+        node.send(deposit("kraken", 1), 0)
+        run.record("order", status="filled")
+        assert run.end() == (0, "")
+
+
+def test_an_order_that_comes_while_the_run_ends_does_not_leave(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    def answer(request: Line, honest: harpoon_run.Honest) -> object:
+        """The first order is executed and never answered, so that the end waits for it."""
+        if request["method"] == "order.place":
+            honest()
+            return '{"id": "nobody", "status": 200, "result": {}}'
+        return None
+
+    sim.faults = FaultPlan(["lose-event"])
+    Script(sim, answer)
+    with trading(sim, node, tmp_path) as run:
+        node.send(deposit("kraken", 1), 0)
+        run.record("order", status="sent")
+        run.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        node.send(deposit("kraken", 2), 1)
+        assert run.wait() == (0, "")
+    assert len(sim.ledger) == 1
 
 
 # ---- exits ---------------------------------------------------------------------------------------
