@@ -9,8 +9,9 @@ from typing import Any
 
 from engine import __version__
 from engine.book import Book
-from engine.config import Config, Credentials, RiskSettings, RuleSettings
+from engine.config import Config, RiskSettings, RuleSettings
 from engine.core import Engine, EngineOptions, Limits, Rule
+from engine.credentials import Credentials
 from engine.errors import BookError, ConfigError
 from engine.feed.native import resolve_endpoint
 from engine.journal import Journal

@@ -21,7 +21,8 @@ from rich.console import Console
 from engine import report
 from engine._native import check, lib
 from engine.allowance import allowance
-from engine.config import Config, credentials, load
+from engine.config import Config, load
+from engine.credentials import credentials
 from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.report import Line

@@ -19,9 +19,10 @@ from engine.assemble import make_engine, markets, order_spec
 from engine.book import Book
 from engine.clock import read_clocks
 from engine.commands import Commands, Wire
-from engine.config import Config, Credentials
+from engine.config import Config
 from engine.connections import Links
 from engine.core import VenueAddress
+from engine.credentials import Credentials
 from engine.errors import (
     ConfigError,
     FeedError,

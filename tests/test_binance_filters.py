@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,8 +16,6 @@ from engine.venues.binance_filters import (
     Filters,
     check,
     parse_exchange_info,
-    round_price,
-    round_quantity_down,
 )
 
 # The rules of BTCUSDT as the venue sends them; a rule that it does not have is 0.
@@ -255,48 +252,3 @@ def test_whatever_the_venue_sends_is_rules_or_an_error(data: st.DataObject) -> N
     except VenueError:
         return
     check(limit("0.001", "60000"), rules, BID, ASK)
-    round_quantity_down(Decimal("0.123456789"), rules)
-
-
-# ---- rounding ------------------------------------------------------------------------------------
-
-amounts = st.decimals("0.00000001", "10000", places=8)
-
-
-@given(quantity=amounts, is_market=st.booleans())
-def test_a_rounded_quantity_is_taken_and_is_the_greatest(
-    quantity: Decimal, is_market: bool
-) -> None:
-    rounded = round_quantity_down(quantity, RULES, is_market=is_market)
-    assert rounded <= quantity
-    if rounded == 0:
-        assert quantity < Decimal("0.00001")
-        return
-    most = Decimal("120.5") if is_market else Decimal(9000)
-    assert quantity - rounded < Decimal("0.00001") or rounded == most
-    spec = market(f"{rounded:f}") if is_market else limit(f"{rounded:f}", "60000")
-    said = check(spec, RULES, BID, ASK)
-    assert said is None or "it is worth" in said
-
-
-@given(price=st.decimals("0.00000001", "2000000", places=8))
-@pytest.mark.parametrize("rounding", [ROUND_FLOOR, ROUND_CEILING])
-def test_a_rounded_price_is_taken(rounding: str, price: Decimal) -> None:
-    rounded = round_price(price, RULES, rounding)
-    assert RULES.price.objection(rounded) is None
-    if Decimal("0.01") <= price <= Decimal(1_000_000):
-        assert abs(rounded - price) < Decimal("0.01")
-        assert (rounded <= price) if rounding == ROUND_FLOOR else (rounded >= price)
-
-
-def test_steps_of_a_whole_coin() -> None:
-    entry = without("MARKET_LOT_SIZE")
-    entry["filters"][1] = {
-        "filterType": "LOT_SIZE",
-        "minQty": "1.00",
-        "maxQty": "92141578.00",
-        "stepSize": "1.00",
-    }
-    rules = filters_of(json.loads(json.dumps(entry)))
-    assert f"{round_quantity_down(Decimal('1234.9'), rules):f}" == "1234.00000000"
-    assert round_quantity_down(Decimal("0.9"), rules) == 0

@@ -9,7 +9,7 @@ import json
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from engine.config import Credentials
+from engine.credentials import Credentials
 from engine.venues.binance_session import SessionRequests
 
 NOW_MS = 1_747_385_641_636

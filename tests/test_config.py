@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine._native import lib
-from engine.config import RULES_MAX, SCHEMA, Config, credentials, load, sat_of_btc
+from engine.config import RULES_MAX, SCHEMA, Config, load, sat_of_btc
+from engine.credentials import credentials
 from engine.errors import ConfigError
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from engine._native import lib
 from engine.clock import Instant
-from engine.config import Credentials
 from engine.connections import Links
+from engine.credentials import Credentials
 from engine.errors import VenueError
 from engine.link import NS, State, Timing
 from engine.venues.binance import parse_reply

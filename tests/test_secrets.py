@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from engine import crypto
 from engine._native import ffi
-from engine.config import Credentials, credentials, load
+from engine.config import load
+from engine.credentials import Credentials, credentials
 from engine.errors import ConfigError
 from engine.runner import Runner
 from engine.sim.exchange import ExchangeSim

@@ -70,6 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help=f"BTCUSDT's, default {SYMBOLS['BTCUSDT'].first_price}",
     )
+    _add_market_arguments(parser)
+    parser.add_argument(
+        "--spin", action="store_true", help="never sleep, so that no client's send has to wake us"
+    )
+    parser.add_argument(
+        "--stop-on-stdin-eof", action="store_true", help="end when stdin does, as with the parent"
+    )
+
+
+def _add_market_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--symbols",
         type=_symbols,
@@ -96,12 +106,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="NAME[=PROBABILITY][:DURATION], like drop-after=0.01 or delay=0.05:200ms, or skew=MS; "
         f"may be repeated; the names: {', '.join(FAULTS)}",
-    )
-    parser.add_argument(
-        "--spin", action="store_true", help="never sleep, so that no client's send has to wake us"
-    )
-    parser.add_argument(
-        "--stop-on-stdin-eof", action="store_true", help="end when stdin does, as with the parent"
     )
 
 

@@ -35,7 +35,6 @@ MANDATORY_BY_TYPE = {
     "TAKE_PROFIT_LIMIT": ("timeInForce", "price", "quantity", "stopPrice"),
 }
 TERMS = ("timeInForce", "price", "quantity", "quoteOrderQty", "stopPrice")
-LIMITED = frozenset(kind for kind, names in MANDATORY_BY_TYPE.items() if "price" in names)
 CONTINGENT = frozenset(kind for kind, names in MANDATORY_BY_TYPE.items() if "stopPrice" in names)
 TIMES_IN_FORCE = frozenset({"GTC", "IOC", "FOK"})  # enums.md, "Time in force"
 RESPONSE_TYPES = ("ACK", "RESULT", "FULL")  # enums.md, "Order Response Type"

@@ -288,25 +288,3 @@ def _objection_to_notional(
 def _decimals(number: Decimal) -> int:
     exponent = number.normalize(_EXACT).as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def round_quantity_down(quantity: Decimal, filters: Filters, *, is_market: bool = False) -> Decimal:
-    """The greatest quantity up to this one that an order may have; 0 when there is none."""
-    rules = [filters.lot, filters.market_lot] if is_market else [filters.lot]
-    step = max(rules, key=lambda rule: rule.step)  # the venue's steps divide one another
-    for rule in rules:
-        if rule.most:
-            quantity = min(quantity, rule.most)
-    quantity = step.round(quantity, ROUND_DOWN)
-    quantity = quantity.quantize(Decimal(1).scaleb(-filters.base_precision), ROUND_DOWN, _EXACT)
-    return quantity if all(quantity >= rule.least for rule in rules) else Decimal(0)
-
-
-def round_price(price: Decimal, filters: Filters, rounding: str) -> Decimal:
-    """The next price in that direction (of the decimal module) that an order may have, within the
-    least and the most."""
-    rule = filters.price
-    rounded = rule.round(price, rounding)
-    if rule.most and rounded > rule.most:
-        rounded = rule.round(rule.most, ROUND_DOWN)
-    return max(rounded, rule.round(rule.least, ROUND_UP))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from engine import client_ids
-from engine.config import Credentials
+from engine.credentials import Credentials
 from engine.exits import Cancel, Place
 from engine.inquiries import Query
 from engine.venues.binance import request, signature_payload

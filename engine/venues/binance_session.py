@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.config import Credentials
+from engine.credentials import Credentials
 from engine.venues import binance_requests
 from engine.venues.binance import logon_request, request
 from engine.venues.binance_requests import Auth, Stamp, signed
