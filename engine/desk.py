@@ -296,7 +296,10 @@ class Desk:
             if order.status in ("intent", "sent", "unknown")
         ]
         more = [f"and {len(words) - OPEN_TOLD} more"] if len(words) > OPEN_TOLD else []
-        after = ["the next run with this journal goes on with that"] if words else []
+        goes_on = "the next run with this journal goes on with that"
+        if self._killed:
+            goes_on = "that is yours now; a run goes on with it after `reset --resume-exits`"
+        after = [goes_on] if words else []
         return [*words[:OPEN_TOLD], *more, *after]
 
 

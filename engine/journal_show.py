@@ -127,7 +127,7 @@ def _intent(intent: records.Intent, names: Names) -> str:
     mode = "live" if intent.live else "dry-run"
     if intent.rule is None:
         undoes = f"  undoes {intent.parent}" if intent.parent else ""
-        return f"{_order(intent.order, names)}  {mode}  {intent.client_id}{undoes}"
+        return f"{_trade(intent.terms, names)}  {mode}  {intent.client_id}{undoes}"
     armed = "armed" if intent.armed else "not armed"
     return (
         f"{_order(intent.order, names)}  {mode}, {armed}  rule {names.rule(intent.rule)}  "
@@ -142,6 +142,13 @@ def _fired(fired: records.Fired, names: Names) -> str:
     why = f" ({fired.refusal or fired.error})" if status in ("refused", "failed") else took
     where = "" if fired.refusal else f" on session {fired.session}"
     return f"{status}{where}{why}  {_order(fired.order, names)}  {fired.client_id}"
+
+
+def _trade(terms: records.Terms | None, names: Names) -> str:
+    if terms is None:
+        return "order without terms"
+    side = "SELL" if terms.is_sell else "BUY"
+    return f"{side} {btc(terms.quantity_e8)} {names.market(terms.market)}"
 
 
 def _order(number: int, names: Names) -> str:

@@ -160,7 +160,22 @@ def test_an_order_without_template() -> None:
     found = row(record)
     assert (found["parent"], found["reduces"], found["rule"]) == ("hp-1", True, None)
     assert (found["quantity_e8"], found["market"]) == (None, None)
-    assert shown(record).endswith("order without template  dry-run  hx-1  undoes hp-1")
+    assert shown(record).endswith("order without terms  dry-run  hx-1  undoes hp-1")
+
+
+def test_an_exit_says_what_it_trades() -> None:
+    terms = {"quantity_e8": 150_000, "market": 0, "is_sell": 1}
+    data = packed(
+        "hp_intent",
+        client_id=b"hx-1",
+        parent=b"hp-1",
+        rule=-1,
+        order=lib.HP_NO_TEMPLATE,
+        terms=terms,
+        live=1,
+    )
+    words = shown(record_of(lib.HP_RECORD_INTENT, data))
+    assert f"SELL 0.00150000 {NAMES.market(0)}  live  hx-1  undoes hp-1" in words
 
 
 def test_outputs_of_a_signal() -> None:
