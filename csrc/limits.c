@@ -109,9 +109,22 @@ static int write_request(hp_engine *e, const hp_order_request *request, const hp
                              NULL, 0);
 }
 
-static int send_request(hp_engine *e, int session, const uint8_t *text, size_t len)
+static int send_on(hp_engine *e, int session, const uint8_t *text, size_t len)
 {
-    return e->config.live ? hp_session_send_text(e->links[session].session, text, len) : 0;
+    return hp_session_send_text(e->links[session].session, text, len);
+}
+
+/* When the first has failed, nothing has left on it, nor will (session.h). */
+static int send_request(hp_engine *e, const uint8_t *text, size_t len, hp_order_event *o)
+{
+    if (!e->config.live)
+        return 0;
+    int rc = send_on(e, o->session, text, len);
+    int other = rc < 0 ? hp_engine_taker(e, o->session) : -1;
+    if (other < 0)
+        return rc;
+    o->session = (uint8_t)other;
+    return send_on(e, other, text, len);
 }
 
 static int judge(hp_engine *e, hp_candidate *candidate, const uint8_t name[36])
@@ -148,7 +161,7 @@ static void handle_request(hp_engine *e, const hp_order_request *request, const 
     o->session = (uint8_t)session;
     hp_seen_add(e->requested, name);
     hp_risk_count(e->risk, &candidate);
-    o->error = send_request(e, session, text, len);
+    o->error = send_request(e, text, len, o);
     o->verdict = o->error < 0 ? HP_SEND_FAILED : e->config.live ? HP_ALLOWED : HP_DRY_RUN;
     o->sent_ns = o->verdict == HP_ALLOWED ? hp_now_ns() : 0;
 }
