@@ -52,6 +52,7 @@ struct hp_engine {
     atomic_int aborted; /* any thread */
     hp_io io;
     hp_link links[HP_SESSIONS];
+    hp_laid_down laid_down; /* any thread */
     hp_rehearsal *rehearsal;
     hp_journal *journal;
     hp_inbox *commands;     /* from the controlling thread */
