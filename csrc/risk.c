@@ -41,7 +41,7 @@ typedef struct hp_market {
 
 typedef struct hp_venue_count {
     int64_t end_ns; /* of the window, by the venue's clock */
-    int64_t window_ns;
+    int64_t window_ns; /* 0: no such limit */
     uint32_t limit;
     uint32_t less_headroom;
     uint32_t used; /* as far as anybody knows */
@@ -118,8 +118,7 @@ hp_risk *hp_risk_new(uint64_t max_orders, int64_t cooldown_ns)
     for (uint32_t i = 0; i < HP_EXCHANGES_MAX; i++)
         r->exchange_free_ns[i] = INT64_MIN;
     for (uint32_t i = 0; i < HP_VENUE_LIMITS_MAX; i++)
-        r->venue[i] = (hp_venue_count){
-            .end_ns = INT64_MAX, .limit = UINT32_MAX, .less_headroom = UINT32_MAX};
+        r->venue[i] = (hp_venue_count){.limit = UINT32_MAX, .less_headroom = UINT32_MAX};
     obey_limits(r, &unlimited);
     return r;
 }
@@ -255,9 +254,10 @@ static int has_reached(const hp_history *h, uint64_t most, int64_t since_ns)
 
 /* ---- the venue's limits ---------------------------------------------------------------------- */
 
+/* The next window; or another one, when the clock by which this one was found was wrong. */
 static void roll(hp_venue_count *v, int64_t venue_ns)
 {
-    if (venue_ns < v->end_ns)
+    if (!v->window_ns || (venue_ns < v->end_ns && v->end_ns - venue_ns <= v->window_ns))
         return;
     v->end_ns = venue_ns - venue_ns % v->window_ns + v->window_ns;
     v->used = v->ours = 0;
@@ -534,9 +534,11 @@ void hp_risk_set_clock_offset(hp_risk *r, int64_t offset_ms)
     r->clock_off_ms = offset_ms == INT64_MIN ? INT64_MAX : offset_ms < 0 ? -offset_ms : offset_ms;
 }
 
+/* While it is unknown, what it was is carried on; before that, ours has to do. */
 void hp_risk_set_venue_clock(hp_risk *r, int64_t ahead_ns)
 {
-    r->venue_ahead_ns = ahead_ns;
+    if (r->clock_off_ms != INT64_MAX || r->venue_ahead_ns == 0)
+        r->venue_ahead_ns = ahead_ns;
 }
 
 /* An order that left after the venue had counted is in `ours` and not in its answer. */

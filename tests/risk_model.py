@@ -171,7 +171,7 @@ class Gate:
 
     def _roll(self, limit: VenueLimit, now_ns: int) -> None:
         begin = (now_ns + self.venue_ahead_ns) // limit.window_ns * limit.window_ns
-        if begin > limit.begin_ns:
+        if begin != limit.begin_ns:
             limit.begin_ns, limit.used, limit.ours = begin, 0, 0
 
     def count(self, o: Candidate) -> None:
@@ -203,6 +203,10 @@ class Gate:
             return False
         self.markets[market].price = bid, ask, when
         return True
+
+    def venue_clock(self, ahead_ns: int) -> None:
+        if self.clock_ms is not None or self.venue_ahead_ns == 0:
+            self.venue_ahead_ns = ahead_ns
 
     def expose(self, s: Settlement) -> bool:
         self.markets[s.market].open[s.is_sell] += s.quantity_e8

@@ -175,8 +175,9 @@ class Story:
         self.answer("v", *numbers, *used, self.now, taken=taken)
 
     def venue_clock(self) -> None:
-        self.model.venue_ahead_ns = self.dice.choice([0, 5 * S, -5 * S])
-        self.tell("a", self.model.venue_ahead_ns, answer=0)
+        ahead_ns = self.dice.choice([0, 5 * S, -5 * S, 3600 * S])
+        self.model.venue_clock(ahead_ns)
+        self.tell("a", ahead_ns, answer=0)
 
     def pause(self) -> None:
         self.model.pause_until = self.now + self.dice.choice([0, 1, 30 * S])

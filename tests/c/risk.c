@@ -129,6 +129,34 @@ static void check_overflow(void)
     hp_risk_free(risk);
 }
 
+static int leave(hp_risk *risk, int64_t now_ns)
+{
+    hp_terms one = {.quantity_e8 = E8, .price_e8 = E8};
+    return order(risk, &one, now_ns);
+}
+
+/* A window that was found by a clock an hour ahead lasts no longer than any other. While the venue's
+ * clock is unknown, windows go on by what it was. */
+static void check_venue_clock(void)
+{
+    hp_venue_limit limit = {.window_ms = 10000, .limit = 1};
+    int64_t ahead_ns = INT64_C(1700000000) * S - T0;
+    hp_risk *risk = gate(&none);
+    hp_risk_set_venue_clock(risk, ahead_ns + 3600 * S);
+    require(hp_risk_set_venue_limit(risk, &limit, T0) == 0);
+    require(leave(risk, T0) == HP_ALLOWED);
+    require(leave(risk, T0) == HP_REFUSED_VENUE_LIMIT);
+    hp_risk_set_venue_clock(risk, ahead_ns);
+    require(leave(risk, T0) == HP_ALLOWED);
+    require(leave(risk, T0 + 10 * S - 1) == HP_REFUSED_VENUE_LIMIT);
+    hp_risk_set_clock_offset(risk, INT64_MIN);
+    hp_risk_set_venue_clock(risk, ahead_ns + 3600 * S);
+    hp_risk_set_clock_offset(risk, 0);
+    require(leave(risk, T0 + 10 * S - 1) == HP_REFUSED_VENUE_LIMIT);
+    require(leave(risk, T0 + 10 * S) == HP_ALLOWED);
+    hp_risk_free(risk);
+}
+
 static void check_settings(void)
 {
     hp_limits limits = none;
@@ -273,6 +301,7 @@ int main(int argc, char **argv)
     }
     check_settings();
     check_watched_word();
+    check_venue_clock();
     check_overflow();
     check_day();
     check_wide_window();
