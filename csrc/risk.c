@@ -294,11 +294,12 @@ static int is_off_band(const hp_market *m, int64_t price_e8, int64_t band_bp)
     return twice_off_e8 * BP > (hp_wide)twice_mid_e8 * band_bp;
 }
 
-/* For a MARKET order, the far side of the book and the band on top. */
+/* A LIMIT sale fills at the bid where that is better. For a MARKET order, the far side of the book
+ * and the band on top. */
 static int64_t worst_price(const hp_market *m, const hp_terms *t, int64_t band_bp)
 {
     if (t->price_e8)
-        return t->price_e8;
+        return t->is_sell && m->bid_e8 > t->price_e8 ? m->bid_e8 : t->price_e8;
     int64_t far_e8 = t->is_sell ? m->bid_e8 : m->ask_e8;
     return band_bp == HP_NO_LIMIT ? far_e8
                                   : narrow(((hp_wide)far_e8 * (BP + band_bp) + BP - 1) / BP);

@@ -152,9 +152,10 @@ class Gate:
         return None
 
     def _price(self, terms: Terms) -> int:
-        if terms.price_e8:
-            return terms.price_e8
         price = self.markets[terms.market].price
+        if terms.price_e8:
+            bid = price[0] if price and terms.is_sell else 0
+            return max(terms.price_e8, bid)
         assert price is not None
         far = price[0] if terms.is_sell else price[1]
         return -(-far * (10_000 + (self.limits.price_band_bp or 0)) // 10_000)

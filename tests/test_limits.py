@@ -26,6 +26,7 @@ LIVE = EngineOptions(live=True, max_orders=1 << 40)
 BUY = Terms(quantity_e8=E8 // 100, price_e8=0, market=0, is_sell=False)
 AT_LIMIT = replace(BUY, price_e8=60_000 * E8)
 SALE = replace(BUY, is_sell=True)
+CHEAP = replace(SALE, price_e8=100 * E8)
 ONE = replace(BUY, quantity_e8=E8)
 SMALL = Terms(quantity_e8=1, price_e8=E8 + E8 // 2, market=0, is_sell=False)
 NOTIONAL = 600 * E8  # of either
@@ -207,6 +208,9 @@ TRIALS: list[tuple[str, Limits, Terms | None, Trial, list[int]]] = [
     ("order-notional", Limits(max_order_notional_e8=0), AT_LIMIT, one, [1]),
     ("order-notional", Limits(max_order_notional_e8=BID // 100), SALE, one, [0]),
     ("order-notional", Limits(max_order_notional_e8=BID // 100 - 1), SALE, one, [1]),
+    # A LIMIT sale fills at the bid or better.
+    ("order-notional", Limits(max_order_notional_e8=BID // 100), CHEAP, one, [0]),
+    ("order-notional", Limits(max_order_notional_e8=BID // 100 - 1), CHEAP, one, [1]),
     # What is no whole number of 1e-8 is rounded up: 1.5, and 9999.9999.
     ("order-notional", Limits(max_order_notional_e8=2), SMALL, one, [0]),
     ("order-notional", Limits(max_order_notional_e8=1), SMALL, one, [1]),
