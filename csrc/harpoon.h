@@ -888,8 +888,9 @@ int hp_engine_set_limits(hp_engine *engine, const hp_limits *limits);
 int hp_engine_add_market(hp_engine *engine);
 /* What an order template trades. */
 int hp_engine_set_terms(hp_engine *engine, int order, const hp_terms *terms);
-/* From other runs: what is held, of one market; an order that left so long ago (rule -1 and
- * HP_NOBODY: an exit's, notional 0); an order that is open, as if it had left now; its end. */
+/* From other runs: what is held, of one market; an order that left so long ago; an order that is
+ * open, as if it had left now; its end. The order's rule is -1 and its exchange HP_NOBODY where
+ * there is none, or none any more, each on its own; an exit has neither, and notional 0. */
 int hp_engine_set_position(hp_engine *engine, int market, int64_t position_e8);
 int hp_engine_count_past(hp_engine *engine, int64_t age_ns, int64_t notional_e8, int rule,
                          int exchange);

@@ -415,10 +415,11 @@ static void delay(int64_t *free_ns, int64_t until_ns)
 
 static void begin_cooldowns(hp_risk *r, int64_t t_ns, int rule, int exchange)
 {
-    if (rule < 0)
-        return;
-    delay(&r->rule_free_ns[rule], add_up_to_max(t_ns, r->cooldown_ns));
-    delay(&r->exchange_free_ns[exchange], add_up_to_max(t_ns, r->limits.exchange_cooldown_ns));
+    if (rule >= 0)
+        delay(&r->rule_free_ns[rule], add_up_to_max(t_ns, r->cooldown_ns));
+    if (exchange != HP_NOBODY)
+        delay(&r->exchange_free_ns[exchange],
+              add_up_to_max(t_ns, r->limits.exchange_cooldown_ns));
 }
 
 void hp_risk_count(hp_risk *r, const hp_candidate *o)
@@ -519,8 +520,8 @@ int hp_risk_settle(hp_risk *r, const hp_settlement *s)
 int hp_risk_count_past(hp_risk *r, int64_t t_ns, int64_t now_ns, int64_t notional_e8, int rule,
                        int exchange)
 {
-    if (notional_e8 < 0 || rule >= HP_RULES_MAX ||
-        (rule >= 0 && (exchange < 0 || exchange >= HP_EXCHANGES_MAX)))
+    if (notional_e8 < 0 || rule < -1 || rule >= HP_RULES_MAX || exchange < 0 ||
+        (exchange >= HP_EXCHANGES_MAX && exchange != HP_NOBODY))
         return -HP_ECONFIG;
     if (t_ns > now_ns) /* the clock was set back since */
         t_ns = now_ns;

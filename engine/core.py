@@ -252,7 +252,8 @@ class Engine:
         self, age_ns: int, notional_e8: int, rule: int | None, exchange: str | None
     ) -> None:
         """An order of another run, that left `age_ns` ago: it counts in windows, cooldowns and
-        totals. Without rule and with notional 0: an exit."""
+        totals. `rule` and `exchange` are None where there is none, or none any more, each on its
+        own; an exit has neither, and notional 0."""
         code = lib.hp_engine_count_past(
             self._handle,
             age_ns,

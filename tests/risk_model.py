@@ -189,13 +189,13 @@ class Gate:
             self.orders += 1
             self._cool(o.now_ns, o.rule, o.exchange)
 
-    def _cool(self, t_ns: int, rule: int | None, exchange: int) -> None:
-        if rule is None:
-            return
-        until = t_ns + self.cooldown_ns
-        self.rule_free[rule] = max(until, self.rule_free.get(rule, until))
-        until = t_ns + self.limits.exchange_cooldown_ns
-        self.exchange_free[exchange] = max(until, self.exchange_free.get(exchange, until))
+    def _cool(self, t_ns: int, rule: int | None, exchange: int | None) -> None:
+        if rule is not None:
+            until = t_ns + self.cooldown_ns
+            self.rule_free[rule] = max(until, self.rule_free.get(rule, until))
+        if exchange is not None:
+            until = t_ns + self.limits.exchange_cooldown_ns
+            self.exchange_free[exchange] = max(until, self.exchange_free.get(exchange, until))
 
     # ---- what it is told: whether it takes it ---------------------------------------------------
 
@@ -223,7 +223,9 @@ class Gate:
         self.unresolved -= _resolves(s)
         return True
 
-    def past(self, t_ns: int, now_ns: int, notional: int, rule: int | None, exchange: int) -> bool:
+    def past(
+        self, t_ns: int, now_ns: int, notional: int, rule: int | None, exchange: int | None
+    ) -> bool:
         self.left.append((min(t_ns, now_ns), notional))
         self._cool(min(t_ns, now_ns), rule, exchange)
         return True

@@ -344,6 +344,21 @@ def test_what_former_runs_did_counts(server: Server) -> None:
     assert refusal("okx", exchange_cooldown_ns=60 * S) is None
 
 
+def test_a_rule_or_an_exchange_that_is_gone_leaves_the_other(server: Server) -> None:
+    """A renamed rule, or an exchange that left the book."""
+
+    def yesterday(engine: Engine) -> None:
+        engine.count_past(30 * S, NOTIONAL, 0, None)
+        engine.count_past(30 * S, NOTIONAL, None, "okx")
+
+    options = replace(LIVE, cooldown_ns=60 * S)
+    limits = Limits(exchange_cooldown_ns=60 * S)
+    with desk(server, limits, AT_LIMIT, options, yesterday) as found:
+        assert found.deposit("kraken") == "cooldown"
+        assert found.deposit("okx", BTC // 2) == "exchange-cooldown"
+        assert found.deposit("kraken", BTC // 2) is None
+
+
 def test_what_former_runs_left_open_and_hold(server: Server) -> None:
     is_open = Settlement(0, False, BUY.quantity_e8)
 

@@ -157,10 +157,11 @@ class Story:
     def past(self) -> None:
         t_ns = self.now - self.dice.choice([-5, 0, S, 50 * S, 3000 * S, 86400 * S])
         rule = self.dice.choice([None, 0, 1])
-        notional, exchange = self.dice.randrange(100 * self.unit), self.dice.randrange(3)
+        exchange = self.dice.choice([None, 0, 1, 2])
+        notional = self.dice.randrange(100 * self.unit)
         taken = self.model.past(t_ns, self.now, notional, rule, exchange)
-        numbers = (t_ns, self.now, notional, -1 if rule is None else rule, exchange)
-        self.answer("h", *numbers, taken=taken)
+        names = (-1 if rule is None else rule, lib.HP_NOBODY if exchange is None else exchange)
+        self.answer("h", t_ns, self.now, notional, *names, taken=taken)
 
     def clock(self) -> None:
         offset = self.dice.choice([None, 0, 499, -500, 501])
