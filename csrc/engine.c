@@ -312,11 +312,14 @@ void hp_engine_abort(hp_engine *e)
     hp_io_wake(&e->io);
 }
 
-void hp_engine_kill(hp_engine *e)
+int hp_engine_kill(hp_engine *e)
 {
+    int interrupted_errno = errno;
     hp_risk_kill(e->risk);
-    if (e->latch)
-        hp_latch_set(e->latch, "the running engine was told to stop");
+    int rc = e->latch ? hp_latch_set(e->latch, "the running engine was told to stop") : 0;
+    hp_io_wake(&e->io);
+    errno = interrupted_errno;
+    return rc;
 }
 
 int hp_engine_killed(const hp_engine *e)

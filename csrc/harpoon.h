@@ -998,8 +998,9 @@ const hp_book *hp_engine_returned_book(hp_engine *engine);
 /* Any thread: what waits for the venue, now or later, gives up with -ECANCELED within 100 ms. */
 void hp_engine_abort(hp_engine *engine);
 
-/* Any thread, and a signal handler: no order is sent any more; the latch is set. */
-void hp_engine_kill(hp_engine *engine);
+/* Any thread, and a signal handler: no order is sent any more; the latch is set: 0, or why it could
+ * not be written (-errno): then the next engine would trade. */
+int hp_engine_kill(hp_engine *engine);
 /* Whether this engine has been told, or has seen it at its latch, which it looks at for every order
  * and once a second. */
 int hp_engine_killed(const hp_engine *engine);

@@ -476,9 +476,10 @@ class Engine:
     def _take_back(self, handle: Any) -> None:
         self._lent = [book for book in self._lent if book.handle != handle]
 
-    def kill(self) -> None:
-        """From any thread: no order is sent any more; the latch is set."""
-        lib.hp_engine_kill(self._handle)
+    def kill(self) -> bool:
+        """From any thread: no order is sent any more; the latch is set. False when it could not be
+        written: then the next engine would trade."""
+        return bool(lib.hp_engine_kill(self._handle) == 0)
 
     def abort(self) -> None:
         """From any thread: whatever waits for the venue gives up."""

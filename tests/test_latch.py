@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -21,7 +22,7 @@ from engine.cli import main
 from engine.core import Engine, EngineOptions
 from engine.errors import LatchError
 from engine.latch import Latch
-from engine.records import Fired, Notice
+from engine.records import Fired, Notice, Stats
 
 from .hot import running
 from .peers import PATIENCE_S, SELL, Connection, Rig, Server, deposit, engine_for
@@ -200,11 +201,36 @@ def test_an_engine_that_starts_with_it_set(server: Server, latch: Latch) -> None
 
 def test_the_engine_sets_it_too(server: Server, latch: Latch, path: Path) -> None:
     with connected(server, latch) as wire:
-        wire.engine.kill()
+        assert wire.engine.kill()
         assert wire.deposit(1).refusal == "killed"
     state = Latch(path).state()
     assert state is not None
     assert state.reason == "the running engine was told to stop"
+
+
+def test_a_latch_that_cannot_be_written_is_told_of(server: Server, path: Path) -> None:
+    """A disk that fails, played by a limit on the size of files."""
+    with connected(server, Latch(path)) as wire:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+            assert not wire.engine.kill()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert wire.deposit(1).refusal == "killed", "this engine is stopped all the same"
+
+
+def test_a_parked_engine_tells_a_kill_at_once(latch: Latch) -> None:
+    """One without a rule sleeps from one record of its counters to the next, a second."""
+    engine = engine_for(LIVE)
+    engine.use_latch(latch)
+    with running(engine) as hot:
+        before = len(hot.all(Stats))
+        hot.until(lambda: len(hot.all(Stats)) > before)
+        began_s = time.monotonic()
+        engine.kill()
+        hot.until(lambda: hot.all(Notice))
+        assert time.monotonic() - began_s < 0.5
 
 
 def until_killed(engine: Engine) -> list[str]:
