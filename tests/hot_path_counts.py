@@ -1,6 +1,7 @@
 """Run with tests/preload/counts.c in LD_PRELOAD, whose path is the argument: which functions that
 allocate, lock or close were called, and how often, from a transaction to the return of the call
-that sent its order. JSON: {"control": {function: calls}, "armed": [{function: calls}, ...], ...}."""
+that sent its order. JSON: {"control": {function: calls}, "armed": [{function: calls}, ...], ...}.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define S INT64_C(1000000000)
 #define E8 INT64_C(100000000)
@@ -79,15 +80,24 @@ static void check_day(void)
     hp_risk_free(risk);
 }
 
-/* The greatest window is exact to the order. */
+static long page_faults(void)
+{
+    struct rusage usage;
+    require(getrusage(RUSAGE_THREAD, &usage) == 0);
+    return usage.ru_minflt;
+}
+
+/* The greatest window is exact to the order, and no order waits for memory. */
 static void check_wide_window(void)
 {
     hp_limits limits = none;
     hp_terms one = {.quantity_e8 = E8, .price_e8 = E8};
     limits.max_orders_per_day = HP_RATE_MAX;
     hp_risk *risk = gate(&limits);
+    long before = page_faults();
     for (int64_t i = 0; i < HP_RATE_MAX; i++)
         require(order(risk, &one, T0 + i) == HP_ALLOWED);
+    require(page_faults() - before < 100); /* of 1024 pages */
     require(order(risk, &one, T0 + 86400 * S - 1) == HP_REFUSED_RATE_DAY);
     require(order(risk, &one, T0 + 86400 * S) == HP_ALLOWED);
     require(order(risk, &one, T0 + 86400 * S) == HP_REFUSED_RATE_DAY);
