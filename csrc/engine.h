@@ -100,7 +100,7 @@ void hp_trade_count(hp_engine *e, const hp_order_event *o);
 /* The commands for the risk gate, and the orders of the controlling thread: 0, an error, or -EINVAL
  * for any other command. */
 int hp_limits_obey(hp_engine *e, const hp_inbox_item *item);
-/* Once a second: what must not wait for the next order. */
+/* Once a second: what must not wait for the next order. No system call, which could hang. */
 void hp_limits_look(hp_engine *e, int64_t now_ns);
 
 /* ---- commands.c ------------------------------------------------------------------------------ */

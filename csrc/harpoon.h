@@ -896,8 +896,9 @@ int hp_engine_count_past(hp_engine *engine, int64_t age_ns, int64_t notional_e8,
                          int exchange);
 int hp_engine_expose(hp_engine *engine, const hp_settlement *order);
 int hp_engine_settle(hp_engine *engine, const hp_settlement *settlement);
-/* Once; the latch must outlive the engine. From the moment in which it is seen set, or not to be
- * the file at its path any more, this engine sends no order, whatever becomes of the latch. */
+/* Once; the latch must outlive the engine. From the moment in which it is seen set this engine sends
+ * no order, whatever becomes of the latch. It only ever reads the mapped word: who controls it has to
+ * look whether the file still is at its path, and whole. */
 int hp_engine_use_latch(hp_engine *engine, hp_latch *latch);
 
 /* ---- the hot thread */

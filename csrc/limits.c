@@ -77,11 +77,8 @@ static void set_venue_clock(hp_engine *e, int64_t now_ns)
 
 void hp_limits_look(hp_engine *e, int64_t now_ns)
 {
-    hp_latch_state state;
     hp_risk_tidy(e->risk, now_ns);
     set_venue_clock(e, now_ns);
-    if (e->latch && (!hp_latch_is_there(e->latch) || hp_latch_is_set(e->latch, &state)))
-        hp_risk_kill(e->risk);
     hp_risk_look(e->risk);
 }
 

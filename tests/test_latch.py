@@ -244,8 +244,13 @@ def until_killed(engine: Engine) -> list[str]:
     return words
 
 
-def end_set(path: Path) -> None:
-    Latch(path).set("test")
+def test_without_an_order_it_is_noticed_within_a_second_or_so(
+    server: Server, latch: Latch, path: Path
+) -> None:
+    with connected(server, latch) as wire:
+        wire.engine.poll()
+        Latch(path).set("test")
+        assert until_killed(wire.engine) == ["killed: no order is sent any more"]
 
 
 def end_removed(path: Path) -> None:
@@ -261,17 +266,25 @@ def end_emptied(path: Path) -> None:
     os.truncate(path, 0)
 
 
-@pytest.mark.parametrize("end", [end_set, end_removed, end_replaced, end_emptied])
-def test_without_an_order_it_is_noticed_within_a_second_or_so(
-    server: Server, latch: Latch, path: Path, end: Callable[[Path], None]
+@pytest.mark.parametrize("end", [end_removed, end_replaced, end_emptied])
+def test_a_latch_that_is_gone_is_there_no_more(
+    latch: Latch, path: Path, end: Callable[[Path], None]
 ) -> None:
-    """A latch that is not at its path any more could not stop anybody; one that was emptied is a
-    bus error for whoever reads the mapping, which only an order does."""
+    """It could not stop anybody, so who controls an engine stops it (tests/test_trading.py)."""
+    end(path)
+    assert not latch.is_there()
+
+
+def test_the_engine_itself_does_not_look_at_the_path(
+    server: Server, latch: Latch, path: Path
+) -> None:
+    """A file system that hangs would hang orders and Pongs."""
     with connected(server, latch) as wire:
+        path.unlink()
+        wire.engine.poll(1_200_000_000)
         wire.engine.poll()
-        end(path)
-        assert until_killed(wire.engine) == ["killed: no order is sent any more"]
-        assert wire.deposit(1).refusal == "killed"
+        assert any(isinstance(event, Stats) for event in wire.engine.events()), "it had a look"
+        assert wire.deposit(1).refusal is None
 
 
 def test_an_engine_in_full_fire_stops_at_once(server: Server, latch: Latch, path: Path) -> None:
