@@ -155,6 +155,14 @@ def test_where_there_can_be_no_latch(tmp_path: Path) -> None:
         Latch(tmp_path / "absent" / "harpoon.latch")
     with pytest.raises(LatchError, match=r"risk\.latch"):
         Latch(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "unmounted" / "harpoon.latch")
+    with pytest.raises(LatchError, match=r"link to .*unmounted.*remove the link"):
+        Latch(tmp_path / "link")
+
+
+def test_a_latch_named_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Latch(Path("here.latch")).is_there()
 
 
 def test_two_that_come_first_make_one(path: Path) -> None:
