@@ -939,7 +939,8 @@ typedef struct hp_order_request {
     char parent[37];    /* client id of the order that this one undoes, or "" */
     uint8_t reduces;    /* an exit: it lessens a position, and only killed, not-ready, journal,
                            venue-limit and duplicate hold it up */
-    uint8_t pad[5];
+    uint8_t orders;     /* as the venue counts them: 1, or 2 for a list */
+    uint8_t pad[4];
 } hp_order_request;
 
 /* One thread, any: 0, or -ENOSPC while the hot thread does not come to it. `session` means nothing

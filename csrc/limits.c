@@ -146,6 +146,7 @@ static void handle_request(hp_engine *e, const hp_order_request *request, const 
         .journal = (uint8_t)hp_journal_ready(e->journal),
         .enabled = 1,
         .reduces = request->reduces,
+        .orders = request->orders,
         .live = e->config.live,
     };
     o->verdict = (uint8_t)judge(e, &candidate, name);
@@ -176,7 +177,8 @@ static int request_order(hp_engine *e, const hp_inbox_item *item)
         return -EINVAL;
     memcpy(&request, item->bytes, sizeof request);
     if (!is_string(request.client_id, 1) || !is_string(request.parent, 0) ||
-        request.reduces > 1 || hp_risk_check_terms(e->risk, &request.terms) < 0)
+        request.reduces > 1 || request.orders < 1 || request.orders > 2 ||
+        hp_risk_check_terms(e->risk, &request.terms) < 0)
         return -EINVAL;
     int64_t now_ns = hp_now_ns();
     hp_order_event o = {

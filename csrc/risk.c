@@ -117,8 +117,6 @@ hp_risk *hp_risk_new(uint64_t max_orders, int64_t cooldown_ns)
         r->rule_free_ns[i] = INT64_MIN;
     for (uint32_t i = 0; i < HP_EXCHANGES_MAX; i++)
         r->exchange_free_ns[i] = INT64_MIN;
-    for (uint32_t i = 0; i < HP_VENUE_LIMITS_MAX; i++)
-        r->venue[i] = (hp_venue_count){.limit = UINT32_MAX, .less_headroom = UINT32_MAX};
     obey_limits(r, &unlimited);
     return r;
 }
@@ -279,7 +277,8 @@ static int venue_refuses(hp_risk *r, const hp_candidate *o)
     for (uint32_t i = 0; i < HP_VENUE_LIMITS_MAX; i++) {
         hp_venue_count *v = &r->venue[i];
         roll(v, o->now_ns + r->venue_ahead_ns);
-        if (v->used >= (o->reduces ? v->limit : v->less_headroom))
+        uint64_t used = (uint64_t)v->used + o->orders;
+        if (v->window_ns && used > (o->reduces ? v->limit : v->less_headroom))
             return 1;
     }
     return 0;
@@ -411,9 +410,16 @@ void hp_risk_rehearse(hp_risk *r, const hp_terms *terms, int64_t now_ns)
                            .terms = terms,
                            .ready = 1,
                            .journal = 1,
-                           .enabled = 1};
+                           .enabled = 1,
+                           .orders = 1};
     __builtin_prefetch((const void *)r->latch_word);
     check_all(r, &nobody);
+}
+
+static uint32_t add_u32(uint32_t a, uint32_t b)
+{
+    uint32_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT32_MAX : sum;
 }
 
 static void delay(int64_t *free_ns, int64_t until_ns)
@@ -435,8 +441,8 @@ void hp_risk_count(hp_risk *r, const hp_candidate *o)
 {
     remember(&r->history, o->now_ns, o->notional_e8);
     for (uint32_t i = 0; i < HP_VENUE_LIMITS_MAX; i++) {
-        r->venue[i].used += r->venue[i].used < UINT32_MAX;
-        r->venue[i].ours++;
+        r->venue[i].used = add_u32(r->venue[i].used, o->orders);
+        r->venue[i].ours = add_u32(r->venue[i].ours, o->orders);
     }
     if (o->live) { /* in dry-run nothing would ever end them */
         int64_t *open_e8 = &r->markets[o->terms->market].open_e8[o->terms->is_sell];

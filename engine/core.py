@@ -343,14 +343,17 @@ class Engine:
         timestamp_ms: int,
         parent: str = "",
         reduces: bool = False,
+        orders: int = 1,
     ) -> None:
-        """An order that no template makes. Fired tells what became of it; `message` has the same
-        client id and timestamp. See hp_order_request."""
+        """An order that no template makes, or a list, which is two `orders` to the venue. Fired
+        tells what became of it; `message` has the same client id and timestamp. See
+        hp_order_request."""
         request = {
             "terms": asdict(terms),
             "client_id": client_id.encode(),
             "parent": parent.encode(),
             "reduces": reduces,
+            "orders": orders,
         }
         data = _packed("hp_order_request", request) + message
         self._command(lib.HP_COMMAND_ORDER, number=timestamp_ms, message=data)

@@ -48,6 +48,7 @@ class Wire(Protocol):
         timestamp_ms: int,
         parent: str = "",
         reduces: bool = False,
+        orders: int = 1,
     ) -> None: ...
 
 
@@ -215,7 +216,13 @@ class Desk:
         message = requests.place_exit(place, stamp)
         try:
             self._wire.command_order(
-                message, terms, place.client_id, stamp.timestamp_ms, place.parent, reduces=True
+                message,
+                terms,
+                place.client_id,
+                stamp.timestamp_ms,
+                place.parent,
+                reduces=True,
+                orders=len(client_ids.legs_of(place.client_id)),
             )
         except HarpoonError as error:
             self.exits.on_refused(place.client_id, str(error))

@@ -29,6 +29,7 @@ class Candidate:
     doubt: str | None = None
     reduces: bool = False
     live: bool = True
+    orders: int = 1  # as the venue counts them
 
 
 @dataclass
@@ -166,7 +167,7 @@ class Gate:
         for limit in self.venue.values():
             self._roll(limit, o.now_ns)
             kept = 0 if o.reduces else limit.limit * self.limits.venue_headroom_percent
-            if limit.used >= limit.limit - -(-kept // 100):
+            if limit.used + o.orders > limit.limit - -(-kept // 100):
                 return True
         return False
 
@@ -179,8 +180,8 @@ class Gate:
         """What was checked last leaves."""
         self.left.append((o.now_ns, self.notional))
         for limit in self.venue.values():
-            limit.used += 1
-            limit.ours += 1
+            limit.used += o.orders
+            limit.ours += o.orders
         if o.live and o.terms is not None:
             self.markets[o.terms.market].open[o.terms.is_sell] += o.terms.quantity_e8
         if o.live and not o.reduces:

@@ -67,9 +67,12 @@ class Wire:
         timestamp_ms: int,
         parent: str = "",
         reduces: bool = False,
+        orders: int = 1,
     ) -> None:
+        request = json.loads(message)
         assert reduces
-        assert json.loads(message)["id"] == client_id
+        assert request["id"] == client_id
+        assert orders == (2 if request["method"] == "orderList.place.oco" else 1)
         self.orders.append((client_id, terms, parent))
 
     def set_position(self, market: int, position_e8: int) -> None:

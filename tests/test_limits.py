@@ -180,6 +180,15 @@ def venue(desk: Desk) -> list[str | None]:
     return found
 
 
+def lists(desk: Desk) -> list[str | None]:
+    """A list is two orders to the venue."""
+    assert desk.tell(lambda: desk.engine.command_venue_limit(1, 86_400_000, 4, 0)) == [None]
+    found = [
+        desk.order(f"hx-{i}", reduces=True, orders=n).refusal for i, n in enumerate((2, 1, 2, 1))
+    ]
+    return [*found, desk.deposit()]
+
+
 def paused(desk: Desk) -> list[str | None]:
     found = []
     for pause_ns in (60 * S, -1):
@@ -234,6 +243,7 @@ TRIALS: list[tuple[str, Limits, Terms | None, Trial, list[int]]] = [
     ("clock", Limits(), None, clock, [1, 0, 0, 0, 0]),
     ("unresolved", Limits(max_unresolved=1), BUY, settled, [0, 1, 0]),
     ("venue-limit", Limits(venue_headroom_percent=10), BUY, venue, [0, 1, 1, 0]),
+    ("venue-limit", Limits(), BUY, lists, [0, 0, 1, 0, 1]),
     ("venue-limit", Limits(), None, paused, [1, 0]),
     ("filter", Limits(), None, disabled, [1, 0]),
 ]

@@ -115,6 +115,7 @@ class Story:
             doubt=dice.choice([None] * 20 + ["in-block", "feed"]),
             reduces=dice.random() < 0.1,
             live=dice.random() < 0.95,
+            orders=dice.choice([1, 1, 2]),
         )
         refusal = self.model.check(candidate)
         if refusal is None:
@@ -130,6 +131,7 @@ class Story:
             *(asked.market, asked.is_sell, -1 if candidate.rule is None else candidate.rule),
             *(candidate.exchange, candidate.ready, candidate.journal, candidate.enabled),
             *(CODES[candidate.doubt] if candidate.doubt else 0, candidate.reduces, candidate.live),
+            candidate.orders,
             answer=CODES[refusal] if refusal else lib.HP_ALLOWED,
         )
 

@@ -43,6 +43,7 @@ static int order(hp_risk *risk, const hp_terms *terms, int64_t now_ns)
                       .ready = 1,
                       .journal = 1,
                       .enabled = 1,
+                      .orders = 1,
                       .live = 1};
     int verdict = hp_risk_check(risk, &c);
     if (verdict == HP_ALLOWED)
@@ -222,7 +223,8 @@ static int order_of(hp_risk *risk, const int64_t *n)
                       .enabled = (uint8_t)n[10],
                       .doubt = (uint8_t)n[11],
                       .reduces = (uint8_t)n[12],
-                      .live = (uint8_t)n[13]};
+                      .live = (uint8_t)n[13],
+                      .orders = (uint8_t)n[14]};
     int verdict = hp_risk_check(risk, &c);
     if (verdict == HP_ALLOWED)
         hp_risk_count(risk, &c);
