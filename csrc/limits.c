@@ -10,6 +10,8 @@
 
 #define TEXT_BYTES_MAX (HP_FRAME_BYTES_MAX - HP_WS_HEADER_MAX)
 
+_Static_assert(HP_CLIENT_ID_LEN == HP_OUTPOINT_BYTES, "a name is remembered as an outpoint is");
+
 /* ---- set-up ---------------------------------------------------------------------------------- */
 
 int hp_engine_set_limits(hp_engine *e, const hp_limits *limits)
@@ -124,7 +126,7 @@ static int send_request(hp_engine *e, const uint8_t *text, size_t len, hp_order_
     return send_on(e, other, text, len);
 }
 
-static int judge(hp_engine *e, hp_candidate *candidate, const uint8_t name[36])
+static int judge(hp_engine *e, hp_candidate *candidate, const uint8_t name[HP_CLIENT_ID_LEN])
 {
     int verdict = hp_risk_check(e->risk, candidate);
     return verdict == HP_ALLOWED && hp_seen_has(e->requested, name) ? HP_REFUSED_DUPLICATE
