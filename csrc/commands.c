@@ -33,6 +33,7 @@ int hp_engine_command(hp_engine *e, int command, int session, int64_t number,
 int hp_engine_command_connect(hp_engine *e, int session, const hp_venue_address *venue)
 {
     int rc = -EINVAL;
+    hp_opening_free_all(&e->laid_down);
     hp_opening *opening = is_session(session) ? hp_opening_new(venue, &rc) : NULL;
     if (!opening)
         return rc;
@@ -76,7 +77,7 @@ static int connect_to(hp_engine *e, const hp_inbox_item *item)
     hp_link *link = &e->links[item->session];
     hp_opening *opening = opening_of(item);
     if (link->next) {
-        hp_opening_free(opening);
+        hp_opening_lay_down(&e->laid_down, opening);
         return -EBUSY;
     }
     link->next = opening;
@@ -86,9 +87,9 @@ static int connect_to(hp_engine *e, const hp_inbox_item *item)
     return hp_engine_open_next(e, item->session);
 }
 
-static int leave(hp_link *link)
+static int leave(hp_engine *e, hp_link *link)
 {
-    hp_opening_free(link->next);
+    hp_opening_lay_down(&e->laid_down, link->next);
     link->next = NULL;
     hp_session_close(link->session);
     return 0;
@@ -112,7 +113,7 @@ static int carry_out_on(hp_engine *e, const hp_inbox_item *item)
     case HP_COMMAND_TEXT:
         return hp_session_send_text(e->links[item->session].session, item->bytes, item->len);
     case HP_COMMAND_CLOSE:
-        return leave(&e->links[item->session]);
+        return leave(e, &e->links[item->session]);
     default: /* HP_COMMAND_PREFER */
         e->preferred = (uint8_t)item->session;
         return 0;

@@ -82,6 +82,7 @@ void hp_engine_free(hp_engine *e)
         hp_opening_free(e->links[k].next);
     }
     hp_engine_drop_commands(e);
+    hp_opening_free_all(&e->laid_down);
     hp_rehearsal_free(e->rehearsal);
     if (e->io_is_open)
         hp_io_close(&e->io);
@@ -201,6 +202,7 @@ int hp_engine_connect(hp_engine *e, const hp_venue_address *venue)
     rc = hp_engine_close(e);
     if (rc < 0 || (rc = hp_engine_furnish(e)) < 0)
         return rc;
+    hp_opening_free_all(&e->laid_down);
     hp_opening *opening = hp_opening_new(venue, &rc);
     if (!opening)
         return rc;
@@ -310,11 +312,14 @@ void hp_engine_abort(hp_engine *e)
     hp_io_wake(&e->io);
 }
 
-void hp_engine_kill(hp_engine *e)
+int hp_engine_kill(hp_engine *e)
 {
+    int interrupted_errno = errno;
     hp_risk_kill(e->risk);
-    if (e->latch)
-        hp_latch_set(e->latch, "the running engine was told to stop");
+    int rc = e->latch ? hp_latch_set(e->latch, "the running engine was told to stop") : 0;
+    hp_io_wake(&e->io);
+    errno = interrupted_errno;
+    return rc;
 }
 
 int hp_engine_killed(const hp_engine *e)

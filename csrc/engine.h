@@ -52,6 +52,7 @@ struct hp_engine {
     atomic_int aborted; /* any thread */
     hp_io io;
     hp_link links[HP_SESSIONS];
+    hp_laid_down laid_down; /* any thread */
     hp_rehearsal *rehearsal;
     hp_journal *journal;
     hp_inbox *commands;     /* from the controlling thread */
@@ -99,7 +100,7 @@ void hp_trade_count(hp_engine *e, const hp_order_event *o);
 /* The commands for the risk gate, and the orders of the controlling thread: 0, an error, or -EINVAL
  * for any other command. */
 int hp_limits_obey(hp_engine *e, const hp_inbox_item *item);
-/* Once a second: what must not wait for the next order. */
+/* Once a second: what must not wait for the next order. No system call, which could hang. */
 void hp_limits_look(hp_engine *e, int64_t now_ns);
 
 /* ---- commands.c ------------------------------------------------------------------------------ */

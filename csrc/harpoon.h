@@ -888,15 +888,17 @@ int hp_engine_set_limits(hp_engine *engine, const hp_limits *limits);
 int hp_engine_add_market(hp_engine *engine);
 /* What an order template trades. */
 int hp_engine_set_terms(hp_engine *engine, int order, const hp_terms *terms);
-/* From other runs: what is held, of one market; an order that left so long ago (rule -1 and
- * HP_NOBODY: an exit's, notional 0); an order that is open, as if it had left now; its end. */
+/* From other runs: what is held, of one market; an order that left so long ago; an order that is
+ * open, as if it had left now; its end. The order's rule is -1 and its exchange HP_NOBODY where
+ * there is none, or none any more, each on its own; an exit has neither, and notional 0. */
 int hp_engine_set_position(hp_engine *engine, int market, int64_t position_e8);
 int hp_engine_count_past(hp_engine *engine, int64_t age_ns, int64_t notional_e8, int rule,
                          int exchange);
 int hp_engine_expose(hp_engine *engine, const hp_settlement *order);
 int hp_engine_settle(hp_engine *engine, const hp_settlement *settlement);
-/* Once; the latch must outlive the engine. From the moment in which it is seen set, or not to be
- * the file at its path any more, this engine sends no order, whatever becomes of the latch. */
+/* Once; the latch must outlive the engine. From the moment in which it is seen set this engine sends
+ * no order, whatever becomes of the latch. It only ever reads the mapped word: who controls it has to
+ * look whether the file still is at its path, and whole. */
 int hp_engine_use_latch(hp_engine *engine, hp_latch *latch);
 
 /* ---- the hot thread */
@@ -937,7 +939,8 @@ typedef struct hp_order_request {
     char parent[37];    /* client id of the order that this one undoes, or "" */
     uint8_t reduces;    /* an exit: it lessens a position, and only killed, not-ready, journal,
                            venue-limit and duplicate hold it up */
-    uint8_t pad[5];
+    uint8_t orders;     /* as the venue counts them: 1, or 2 for a list */
+    uint8_t pad[4];
 } hp_order_request;
 
 /* One thread, any: 0, or -ENOSPC while the hot thread does not come to it. `session` means nothing
@@ -997,8 +1000,9 @@ const hp_book *hp_engine_returned_book(hp_engine *engine);
 /* Any thread: what waits for the venue, now or later, gives up with -ECANCELED within 100 ms. */
 void hp_engine_abort(hp_engine *engine);
 
-/* Any thread, and a signal handler: no order is sent any more; the latch is set. */
-void hp_engine_kill(hp_engine *engine);
+/* Any thread, and a signal handler: no order is sent any more; the latch is set: 0, or why it could
+ * not be written (-errno): then the next engine would trade. */
+int hp_engine_kill(hp_engine *engine);
 /* Whether this engine has been told, or has seen it at its latch, which it looks at for every order
  * and once a second. */
 int hp_engine_killed(const hp_engine *engine);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,19 @@ static int write_clear(int fd)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* The name, onto the disk: if it was lost with the power, another latch would be made, not set. */
+static int keep_name(const char *path)
+{
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", path);
+    int fd = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0; /* EINVAL: no such thing there */
+    close(fd);
+    return rc;
+}
+
 /* Whole or not at all: made under another name. Who comes second takes what the first has made. */
 static int make(const char *path)
 {
@@ -85,7 +99,7 @@ static int make(const char *path)
         rc = -errno;
     unlink(name);
     close(fd);
-    return rc;
+    return rc < 0 ? rc : keep_name(path);
 }
 
 static int open_file(const char *path)

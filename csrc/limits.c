@@ -10,6 +10,8 @@
 
 #define TEXT_BYTES_MAX (HP_FRAME_BYTES_MAX - HP_WS_HEADER_MAX)
 
+_Static_assert(HP_CLIENT_ID_LEN == HP_OUTPOINT_BYTES, "a name is remembered as an outpoint is");
+
 /* ---- set-up ---------------------------------------------------------------------------------- */
 
 int hp_engine_set_limits(hp_engine *e, const hp_limits *limits)
@@ -77,11 +79,8 @@ static void set_venue_clock(hp_engine *e, int64_t now_ns)
 
 void hp_limits_look(hp_engine *e, int64_t now_ns)
 {
-    hp_latch_state state;
     hp_risk_tidy(e->risk, now_ns);
     set_venue_clock(e, now_ns);
-    if (e->latch && (!hp_latch_is_there(e->latch) || hp_latch_is_set(e->latch, &state)))
-        hp_risk_kill(e->risk);
     hp_risk_look(e->risk);
 }
 
@@ -109,12 +108,25 @@ static int write_request(hp_engine *e, const hp_order_request *request, const hp
                              NULL, 0);
 }
 
-static int send_request(hp_engine *e, int session, const uint8_t *text, size_t len)
+static int send_on(hp_engine *e, int session, const uint8_t *text, size_t len)
 {
-    return e->config.live ? hp_session_send_text(e->links[session].session, text, len) : 0;
+    return hp_session_send_text(e->links[session].session, text, len);
 }
 
-static int judge(hp_engine *e, hp_candidate *candidate, const uint8_t name[36])
+/* When the first has failed, nothing has left on it, nor will (session.h). */
+static int send_request(hp_engine *e, const uint8_t *text, size_t len, hp_order_event *o)
+{
+    if (!e->config.live)
+        return 0;
+    int rc = send_on(e, o->session, text, len);
+    int other = rc < 0 ? hp_engine_taker(e, o->session) : -1;
+    if (other < 0)
+        return rc;
+    o->session = (uint8_t)other;
+    return send_on(e, other, text, len);
+}
+
+static int judge(hp_engine *e, hp_candidate *candidate, const uint8_t name[HP_CLIENT_ID_LEN])
 {
     int verdict = hp_risk_check(e->risk, candidate);
     return verdict == HP_ALLOWED && hp_seen_has(e->requested, name) ? HP_REFUSED_DUPLICATE
@@ -136,6 +148,7 @@ static void handle_request(hp_engine *e, const hp_order_request *request, const 
         .journal = (uint8_t)hp_journal_ready(e->journal),
         .enabled = 1,
         .reduces = request->reduces,
+        .orders = request->orders,
         .live = e->config.live,
     };
     o->verdict = (uint8_t)judge(e, &candidate, name);
@@ -148,7 +161,7 @@ static void handle_request(hp_engine *e, const hp_order_request *request, const 
     o->session = (uint8_t)session;
     hp_seen_add(e->requested, name);
     hp_risk_count(e->risk, &candidate);
-    o->error = send_request(e, session, text, len);
+    o->error = send_request(e, text, len, o);
     o->verdict = o->error < 0 ? HP_SEND_FAILED : e->config.live ? HP_ALLOWED : HP_DRY_RUN;
     o->sent_ns = o->verdict == HP_ALLOWED ? hp_now_ns() : 0;
 }
@@ -166,7 +179,8 @@ static int request_order(hp_engine *e, const hp_inbox_item *item)
         return -EINVAL;
     memcpy(&request, item->bytes, sizeof request);
     if (!is_string(request.client_id, 1) || !is_string(request.parent, 0) ||
-        request.reduces > 1 || hp_risk_check_terms(e->risk, &request.terms) < 0)
+        request.reduces > 1 || request.orders < 1 || request.orders > 2 ||
+        hp_risk_check_terms(e->risk, &request.terms) < 0)
         return -EINVAL;
     int64_t now_ns = hp_now_ns();
     hp_order_event o = {

@@ -69,6 +69,26 @@ void hp_opening_free(hp_opening *o)
     free(o);
 }
 
+void hp_opening_lay_down(hp_laid_down *laid_down, hp_opening *o)
+{
+    if (!o)
+        return;
+    o->next = atomic_load_explicit(laid_down, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(laid_down, &o->next, o, memory_order_release,
+                                                  memory_order_relaxed))
+        continue;
+}
+
+void hp_opening_free_all(hp_laid_down *laid_down)
+{
+    hp_opening *o = atomic_exchange_explicit(laid_down, NULL, memory_order_acquire);
+    while (o) {
+        hp_opening *next = o->next;
+        hp_opening_free(o);
+        o = next;
+    }
+}
+
 /* A peer that vanished without a word is noticed within some DEAD_LINK_MS, idle or not. */
 static void set_options(int fd)
 {

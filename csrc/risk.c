@@ -41,7 +41,7 @@ typedef struct hp_market {
 
 typedef struct hp_venue_count {
     int64_t end_ns; /* of the window, by the venue's clock */
-    int64_t window_ns;
+    int64_t window_ns; /* 0: no such limit */
     uint32_t limit;
     uint32_t less_headroom;
     uint32_t used; /* as far as anybody knows */
@@ -117,9 +117,6 @@ hp_risk *hp_risk_new(uint64_t max_orders, int64_t cooldown_ns)
         r->rule_free_ns[i] = INT64_MIN;
     for (uint32_t i = 0; i < HP_EXCHANGES_MAX; i++)
         r->exchange_free_ns[i] = INT64_MIN;
-    for (uint32_t i = 0; i < HP_VENUE_LIMITS_MAX; i++)
-        r->venue[i] = (hp_venue_count){
-            .end_ns = INT64_MAX, .limit = UINT32_MAX, .less_headroom = UINT32_MAX};
     obey_limits(r, &unlimited);
     return r;
 }
@@ -157,17 +154,26 @@ static uint64_t history_size(const hp_risk *r)
     return size;
 }
 
+/* Written to, so that the kernel gives the pages now and not to the order that comes first to each.
+ * No zeros: a compiler makes calloc() of these, which touches nothing. */
+static int make_history(hp_history *h, uint64_t size)
+{
+    h->at = malloc(size * sizeof *h->at);
+    h->mask = size - 1;
+    if (!h->at)
+        return -ENOMEM;
+    memset(h->at, 0xff, size * sizeof *h->at);
+    return 0;
+}
+
 int hp_risk_set_limits(hp_risk *r, const hp_limits *limits)
 {
     if (r->history.at || !limits_are_sane(limits))
         return -HP_ECONFIG;
     obey_limits(r, limits);
-    uint64_t size = history_size(r);
-    r->history.at = calloc(size, sizeof *r->history.at);
-    r->history.mask = size - 1;
     if (limits->max_clock_offset_ms != HP_NO_LIMIT)
         r->clock_off_ms = INT64_MAX;
-    return r->history.at ? 0 : -ENOMEM;
+    return make_history(&r->history, history_size(r));
 }
 
 const hp_limits *hp_risk_limits(const hp_risk *r)
@@ -255,9 +261,10 @@ static int has_reached(const hp_history *h, uint64_t most, int64_t since_ns)
 
 /* ---- the venue's limits ---------------------------------------------------------------------- */
 
+/* The next window; or another one, when the clock by which this one was found was wrong. */
 static void roll(hp_venue_count *v, int64_t venue_ns)
 {
-    if (venue_ns < v->end_ns)
+    if (!v->window_ns || (venue_ns < v->end_ns && v->end_ns - venue_ns <= v->window_ns))
         return;
     v->end_ns = venue_ns - venue_ns % v->window_ns + v->window_ns;
     v->used = v->ours = 0;
@@ -270,7 +277,8 @@ static int venue_refuses(hp_risk *r, const hp_candidate *o)
     for (uint32_t i = 0; i < HP_VENUE_LIMITS_MAX; i++) {
         hp_venue_count *v = &r->venue[i];
         roll(v, o->now_ns + r->venue_ahead_ns);
-        if (v->used >= (o->reduces ? v->limit : v->less_headroom))
+        uint64_t used = (uint64_t)v->used + o->orders;
+        if (v->window_ns && used > (o->reduces ? v->limit : v->less_headroom))
             return 1;
     }
     return 0;
@@ -294,11 +302,12 @@ static int is_off_band(const hp_market *m, int64_t price_e8, int64_t band_bp)
     return twice_off_e8 * BP > (hp_wide)twice_mid_e8 * band_bp;
 }
 
-/* For a MARKET order, the far side of the book and the band on top. */
+/* A LIMIT sale fills at the bid where that is better. For a MARKET order, the far side of the book
+ * and the band on top. */
 static int64_t worst_price(const hp_market *m, const hp_terms *t, int64_t band_bp)
 {
     if (t->price_e8)
-        return t->price_e8;
+        return t->is_sell && m->bid_e8 > t->price_e8 ? m->bid_e8 : t->price_e8;
     int64_t far_e8 = t->is_sell ? m->bid_e8 : m->ask_e8;
     return band_bp == HP_NO_LIMIT ? far_e8
                                   : narrow(((hp_wide)far_e8 * (BP + band_bp) + BP - 1) / BP);
@@ -401,9 +410,16 @@ void hp_risk_rehearse(hp_risk *r, const hp_terms *terms, int64_t now_ns)
                            .terms = terms,
                            .ready = 1,
                            .journal = 1,
-                           .enabled = 1};
+                           .enabled = 1,
+                           .orders = 1};
     __builtin_prefetch((const void *)r->latch_word);
     check_all(r, &nobody);
+}
+
+static uint32_t add_u32(uint32_t a, uint32_t b)
+{
+    uint32_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT32_MAX : sum;
 }
 
 static void delay(int64_t *free_ns, int64_t until_ns)
@@ -414,18 +430,19 @@ static void delay(int64_t *free_ns, int64_t until_ns)
 
 static void begin_cooldowns(hp_risk *r, int64_t t_ns, int rule, int exchange)
 {
-    if (rule < 0)
-        return;
-    delay(&r->rule_free_ns[rule], add_up_to_max(t_ns, r->cooldown_ns));
-    delay(&r->exchange_free_ns[exchange], add_up_to_max(t_ns, r->limits.exchange_cooldown_ns));
+    if (rule >= 0)
+        delay(&r->rule_free_ns[rule], add_up_to_max(t_ns, r->cooldown_ns));
+    if (exchange != HP_NOBODY)
+        delay(&r->exchange_free_ns[exchange],
+              add_up_to_max(t_ns, r->limits.exchange_cooldown_ns));
 }
 
 void hp_risk_count(hp_risk *r, const hp_candidate *o)
 {
     remember(&r->history, o->now_ns, o->notional_e8);
     for (uint32_t i = 0; i < HP_VENUE_LIMITS_MAX; i++) {
-        r->venue[i].used += r->venue[i].used < UINT32_MAX;
-        r->venue[i].ours++;
+        r->venue[i].used = add_u32(r->venue[i].used, o->orders);
+        r->venue[i].ours = add_u32(r->venue[i].ours, o->orders);
     }
     if (o->live) { /* in dry-run nothing would ever end them */
         int64_t *open_e8 = &r->markets[o->terms->market].open_e8[o->terms->is_sell];
@@ -518,8 +535,8 @@ int hp_risk_settle(hp_risk *r, const hp_settlement *s)
 int hp_risk_count_past(hp_risk *r, int64_t t_ns, int64_t now_ns, int64_t notional_e8, int rule,
                        int exchange)
 {
-    if (notional_e8 < 0 || rule >= HP_RULES_MAX ||
-        (rule >= 0 && (exchange < 0 || exchange >= HP_EXCHANGES_MAX)))
+    if (notional_e8 < 0 || rule < -1 || rule >= HP_RULES_MAX || exchange < 0 ||
+        (exchange >= HP_EXCHANGES_MAX && exchange != HP_NOBODY))
         return -HP_ECONFIG;
     if (t_ns > now_ns) /* the clock was set back since */
         t_ns = now_ns;
@@ -534,9 +551,11 @@ void hp_risk_set_clock_offset(hp_risk *r, int64_t offset_ms)
     r->clock_off_ms = offset_ms == INT64_MIN ? INT64_MAX : offset_ms < 0 ? -offset_ms : offset_ms;
 }
 
+/* While it is unknown, what it was is carried on; before that, ours has to do. */
 void hp_risk_set_venue_clock(hp_risk *r, int64_t ahead_ns)
 {
-    r->venue_ahead_ns = ahead_ns;
+    if (r->clock_off_ms != INT64_MAX || r->venue_ahead_ns == 0)
+        r->venue_ahead_ns = ahead_ns;
 }
 
 /* An order that left after the venue had counted is in `ours` and not in its answer. */

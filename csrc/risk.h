@@ -21,6 +21,7 @@ typedef struct hp_candidate { /* an order that wants to leave */
     uint8_t enabled; /* the venue would take it */
     uint8_t doubt;   /* enum hp_verdict: why its transaction may be old news, or HP_ALLOWED */
     uint8_t reduces; /* an exit */
+    uint8_t orders;  /* as the venue counts them */
     uint8_t live;
 } hp_candidate;
 

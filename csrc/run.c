@@ -171,7 +171,8 @@ int hp_engine_furnish(hp_engine *e)
     if (rc < 0)
         return rc;
     for (int k = 0; k < HP_SESSIONS && !e->links[k].session; k++) {
-        hp_session *session = hp_session_new(k, &e->io, &e->stats, e->config.message_bytes_max,
+        hp_session *session = hp_session_new(k, &e->io, &e->stats, &e->laid_down,
+                                             e->config.message_bytes_max,
                                              e->config.send_timeout_ns, on_text, e);
         if (!session)
             return -ENOMEM;

@@ -25,7 +25,8 @@ enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_TOO_BIG = 1009,
 };
 
-enum step { CLOSED = 0, CONNECTING, SHAKING, UPGRADING, OPEN, CLOSING };
+/* FAILED: over, nothing is read or written any more, and off the way of an order it is cleaned up. */
+enum step { CLOSED = 0, CONNECTING, SHAKING, UPGRADING, OPEN, CLOSING, FAILED };
 
 _Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits");
 _Static_assert(REASON_BYTES >= 128 + HP_WS_CONTROL_MAX, "a Close frame's reason fits behind ours");
@@ -34,7 +35,8 @@ struct hp_session {
     hp_io *io;
     hp_stats *stats;
     hp_tls *tls;
-    hp_opening *opening; /* until it is open */
+    hp_opening *opening; /* has the TLS */
+    hp_laid_down *laid_down;
     hp_on_text on_text;
     void *context;
     int64_t send_timeout_ns;
@@ -64,8 +66,9 @@ struct hp_session {
     char reason[REASON_BYTES];
 };
 
-hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
-                           uint64_t send_timeout_ns, hp_on_text on_text, void *context)
+hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, hp_laid_down *laid_down,
+                           uint32_t message_bytes_max, uint64_t send_timeout_ns,
+                           hp_on_text on_text, void *context)
 {
     hp_session *s = calloc(1, sizeof *s);
     if (!s)
@@ -76,6 +79,7 @@ hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, uint32_t mess
     s->number = number;
     s->io = io;
     s->stats = stats;
+    s->laid_down = laid_down;
     s->message_bytes_max = message_bytes_max;
     s->send_timeout_ns = (int64_t)send_timeout_ns;
     s->on_text = on_text;
@@ -96,9 +100,8 @@ static int drop(hp_session *s)
     s->step = CLOSED;
     s->port = -1;
     s->send_by_ns = 0;
-    hp_tls_free(s->tls);
     s->tls = NULL;
-    hp_opening_free(s->opening);
+    hp_opening_lay_down(s->laid_down, s->opening);
     s->opening = NULL;
     return rc;
 }
@@ -119,19 +122,27 @@ static void we_closed(hp_session *s)
     drop(s);
 }
 
-/* Of what we are closing anyway, nothing more can fail. */
+/* Of what we are closing anyway, nothing more can fail. What takes time is clean_up()'s: an order
+ * may be waiting to go elsewhere. */
 static int fail(hp_session *s, int rc, const char *what)
 {
     if (s->step == CLOSING) {
         we_closed(s);
         return rc;
     }
+    s->step = FAILED;
+    s->send_by_ns = 0;
     s->error = rc;
     const char *words = s->tls ? hp_tls_reason(s->tls) : "";
     snprintf(s->reason, sizeof s->reason, "%s: %s%s%s", what, hp_strerror(rc), *words ? ": " : "",
              words);
-    drop(s);
     return rc;
+}
+
+static void clean_up(hp_session *s)
+{
+    if (s->step == FAILED)
+        drop(s);
 }
 
 /* ---- bytes out ------------------------------------------------------------------------------ */
@@ -346,7 +357,7 @@ static void put_words(char *out, const uint8_t *words, size_t len)
 /* close_notify (RFC 8446 6.1), so that the peer can tell our leaving from a cut, and go. */
 static void take_leave(hp_session *s)
 {
-    if (s->tls) {
+    if (s->tls && s->step != FAILED) {
         hp_tls_close(s->tls);
         send_ciphertext(s);
     }
@@ -586,7 +597,6 @@ int hp_session_start(hp_session *s, hp_opening *opening)
 {
     s->opening = opening;
     s->tls = opening->tls;
-    opening->tls = NULL;
     s->deadline_ns = hp_now_ns() + opening->timeout_ns;
     s->plaintext_len = 0;
     s->status = 0;
@@ -596,14 +606,14 @@ int hp_session_start(hp_session *s, hp_opening *opening)
     s->cannot_arm = 0;
     s->step = CONNECTING;
     s->port = hp_opening_connect(opening, s->io);
-    return s->port < 0 ? fail_to_open(s, s->port) : 0;
+    int rc = s->port < 0 ? fail_to_open(s, s->port) : 0;
+    clean_up(s);
+    return rc;
 }
 
 static int on_open(hp_session *s)
 {
     s->step = OPEN;
-    hp_opening_free(s->opening);
-    s->opening = NULL;
     int rc = parse_frames(s); /* what came behind the answer */
     if (rc == 0)
         rc = drain(s);
@@ -618,10 +628,8 @@ static int close_further(hp_session *s)
     return rc;
 }
 
-int hp_session_work(hp_session *s)
+static int work(hp_session *s)
 {
-    if (s->step == CLOSED)
-        return -HP_ENOT_READY;
     if (s->step == OPEN)
         return read_and_answer(s);
     if (s->step == CLOSING)
@@ -634,8 +642,19 @@ int hp_session_work(hp_session *s)
     return rc > 0 ? on_open(s) : 0;
 }
 
+int hp_session_work(hp_session *s)
+{
+    if (s->step == CLOSED)
+        return -HP_ENOT_READY;
+    int rc = s->step == FAILED ? s->error : work(s);
+    clean_up(s);
+    return rc;
+}
+
 int64_t hp_session_next_ns(const hp_session *s)
 {
+    if (s->step == FAILED)
+        return 0;
     int64_t next_ns = s->step == CLOSED || s->step == OPEN ? INT64_MAX : s->deadline_ns;
     return s->send_by_ns && s->retry_ns < next_ns ? s->retry_ns : next_ns;
 }
@@ -663,6 +682,7 @@ int hp_session_can_send(const hp_session *s)
 /* Who tells us to stop wakes us, too. */
 int hp_session_settle(hp_session *s)
 {
+    clean_up(s);
     while (s->step != CLOSED && s->step != OPEN) {
         int rc = hp_io_wait(s->io, hp_session_next_ns(s) - hp_now_ns());
         if (rc == 0 && atomic_load_explicit(s->io->aborted, memory_order_acquire))
@@ -673,6 +693,7 @@ int hp_session_settle(hp_session *s)
             leave(s);
         else
             fail_to_open(s, rc);
+        clean_up(s);
     }
     return s->step == OPEN ? 0 : s->error;
 }
@@ -697,7 +718,7 @@ void hp_session_touch(hp_session *s)
 
 void hp_session_close(hp_session *s)
 {
-    if (s->step == CLOSED || s->step == CLOSING)
+    if (s->step == CLOSED || s->step == CLOSING || s->step == FAILED)
         return;
     if (s->step == OPEN && send_close(s, CLOSE_NORMAL) == 0) {
         s->step = CLOSING;
@@ -709,8 +730,9 @@ void hp_session_close(hp_session *s)
 
 void hp_session_abandon(hp_session *s)
 {
-    if (s->step != CLOSED)
+    if (s->step != CLOSED && s->step != FAILED)
         fail(s, -ECANCELED, "waiting for the venue");
+    clean_up(s);
 }
 
 int hp_session_error(const hp_session *s)

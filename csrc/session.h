@@ -11,18 +11,21 @@ typedef void (*hp_on_text)(void *context, int number, const uint8_t *text, size_
 
 typedef struct hp_session hp_session;
 
-/* NULL when memory is short. `io`, `stats` and `context` must outlive the session. */
-hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, uint32_t message_bytes_max,
-                           uint64_t send_timeout_ns, hp_on_text on_text, void *context);
+/* NULL when memory is short. `io`, `stats`, `laid_down` and `context` must outlive the session. */
+hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, hp_laid_down *laid_down,
+                           uint32_t message_bytes_max, uint64_t send_timeout_ns,
+                           hp_on_text on_text, void *context);
 void hp_session_free(hp_session *session);
 
 /* Nothing here but hp_session_settle() ever waits: neither for the peer nor for room in the socket.
  * What a full socket does not take leaves in hp_session_work(); until it has room again, no order
  * and no text is taken, and a Ping waits. When that lasts longer than send_timeout_ns, the session
- * ends. */
+ * ends. What fails to send an order has failed at once, which costs next to nothing, so that the
+ * order can go elsewhere; it is closed in the next hp_session_work(). */
 
 /* Begin to open what is closed: connect, TLS, upgrade; the work is hp_session_work()'s. Takes over
- * `opening`. 0, or the error with hp_session_reason(). */
+ * `opening`, and lays it down when the connection is over. 0, or the error with
+ * hp_session_reason(). */
 int hp_session_start(hp_session *session, hp_opening *opening);
 /* Everything that can be done without waiting, but not much of a flood at once: open further; read,
  * answer, deliver. 0, or the error that closed the session, with hp_session_reason(); at once
@@ -32,15 +35,15 @@ int hp_session_work(hp_session *session);
 int64_t hp_session_next_ns(const hp_session *session);
 int hp_session_is_opening(const hp_session *session);
 int hp_session_is_open(const hp_session *session);
-int hp_session_is_closed(const hp_session *session); /* else it may be closing, too */
+int hp_session_is_closed(const hp_session *session); /* else it may be closing, or have failed */
 /* It is open, and its socket is not full. */
 int hp_session_can_send(const hp_session *session);
 
 /* Wait until what is opening or closing is open or closed: 0, or its error. -ECANCELED when we are
  * told to stop. */
 int hp_session_settle(hp_session *session);
-/* Frame, seal and send a text message: 0, -EAGAIN when it cannot be taken now, or the error that
- * closed the session. */
+/* Frame, seal and send a text message: 0, -EAGAIN when it cannot be taken now, or the error by
+ * which the session has failed. */
 int hp_session_send_text(hp_session *session, const uint8_t *text, size_t len);
 /* Touch what a send will need of the kernel's connection and of TLS, so that it stays in the
  * caches. */
@@ -49,9 +52,9 @@ void hp_session_touch(hp_session *session);
  * for what it had to say before; then close_notify. An opening is given up at once. */
 void hp_session_close(hp_session *session);
 
-/* The same as hp_session_send_text() in three steps, so that each can be timed. An error of the last
- * two has closed the session, and nothing of the frame has left. A masked frame into `out`: its
- * length, or an error. */
+/* The same as hp_session_send_text() in three steps, so that each can be timed. An error of the
+ * last two is the session's end, and nothing of the frame has left, nor will. A masked frame into
+ * `out`: its length, or an error. */
 int hp_session_frame(hp_session *session, int opcode, const uint8_t *payload, size_t len,
                      uint8_t *out, size_t cap);
 int hp_session_seal(hp_session *session, const uint8_t *frame, size_t len);
@@ -62,13 +65,13 @@ int hp_session_flush(hp_session *session);
 /* Whether this open session can. */
 int hp_session_can_arm(const hp_session *session);
 /* Seal a frame into `slot`, in place of what is there: 1, 0 when the session cannot, or the error
- * that closed it. */
+ * by which it has failed. */
 int hp_session_arm(hp_session *session, int slot, const uint8_t *frame, size_t len);
 int hp_session_is_armed(const hp_session *session, int slot);
 /* Send what is_armed says is there: 0 when the kernel has taken it, or a part of it which the rest
  * follows. Otherwise nothing of it has left, and nothing will if the slot is spoiled now: -EAGAIN
- * when the socket is full, or the error that closed the session. *now_ns becomes the time when the
- * send returned. */
+ * when the socket is full, or the error by which the session has failed. *now_ns becomes the time
+ * when the send returned. */
 int hp_session_fire(hp_session *session, int slot, int64_t *now_ns);
 /* That one, or none of them, is sent any more. */
 void hp_session_spoil(hp_session *session, int slot);

@@ -224,6 +224,7 @@ static void act(hp_engine *e, const hp_tx *tx, const hp_signal *s, int doubt, hp
         .ready = hp_engine_taker(e, -1) >= 0,
         .journal = (uint8_t)hp_journal_ready(e->journal),
         .enabled = !e->magazine.disabled[o->order],
+        .orders = 1,
         .doubt = (uint8_t)doubt,
         .live = e->config.live,
     };

@@ -6,6 +6,7 @@ import errno
 from collections import deque
 from collections.abc import Callable
 
+from engine import client_ids
 from engine.core import Engine, Settlement
 from engine.errors import HarpoonError, NativeError
 from engine.exits import Place
@@ -66,6 +67,12 @@ class Wire:
         self._count("order.place")
         self._commands.give(
             lambda: self._engine.command_order(
-                message, terms, place.client_id, timestamp_ms, place.parent, reduces=True
+                message,
+                terms,
+                place.client_id,
+                timestamp_ms,
+                place.parent,
+                reduces=True,
+                orders=len(client_ids.legs_of(place.client_id)),
             )
         )

@@ -252,7 +252,8 @@ class Engine:
         self, age_ns: int, notional_e8: int, rule: int | None, exchange: str | None
     ) -> None:
         """An order of another run, that left `age_ns` ago: it counts in windows, cooldowns and
-        totals. Without rule and with notional 0: an exit."""
+        totals. `rule` and `exchange` are None where there is none, or none any more, each on its
+        own; an exit has neither, and notional 0."""
         code = lib.hp_engine_count_past(
             self._handle,
             age_ns,
@@ -342,14 +343,17 @@ class Engine:
         timestamp_ms: int,
         parent: str = "",
         reduces: bool = False,
+        orders: int = 1,
     ) -> None:
-        """An order that no template makes. Fired tells what became of it; `message` has the same
-        client id and timestamp. See hp_order_request."""
+        """An order that no template makes, or a list, which is two `orders` to the venue. Fired
+        tells what became of it; `message` has the same client id and timestamp. See
+        hp_order_request."""
         request = {
             "terms": asdict(terms),
             "client_id": client_id.encode(),
             "parent": parent.encode(),
             "reduces": reduces,
+            "orders": orders,
         }
         data = _packed("hp_order_request", request) + message
         self._command(lib.HP_COMMAND_ORDER, number=timestamp_ms, message=data)
@@ -475,9 +479,10 @@ class Engine:
     def _take_back(self, handle: Any) -> None:
         self._lent = [book for book in self._lent if book.handle != handle]
 
-    def kill(self) -> None:
-        """From any thread: no order is sent any more; the latch is set."""
-        lib.hp_engine_kill(self._handle)
+    def kill(self) -> bool:
+        """From any thread: no order is sent any more; the latch is set. False when it could not be
+        written: then the next engine would trade."""
+        return bool(lib.hp_engine_kill(self._handle) == 0)
 
     def abort(self) -> None:
         """From any thread: whatever waits for the venue gives up."""

@@ -82,6 +82,11 @@ def _damaged(path: Path) -> str:
 
 
 def _unusable(path: Path, code: int) -> str:
+    if path.is_symlink() and not path.exists():
+        return (
+            f"the kill latch {path} is a symbolic link to {path.readlink()}, which is not there: "
+            "remove the link, or make what it points to reachable"
+        )
     if code == errno.ENOENT:
         return f"the kill latch {path} cannot be made: make the folder {path.parent} first"
     return (

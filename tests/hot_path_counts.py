@@ -1,6 +1,7 @@
 """Run with tests/preload/counts.c in LD_PRELOAD, whose path is the argument: which functions that
-allocate or lock were called, and how often, from a transaction to the return of the call that sent
-its order. JSON: {"control": {function: calls}, "armed": [{function: calls}, ...], ...}."""
+allocate, lock or close were called, and how often, from a transaction to the return of the call
+that sent its order. JSON: {"control": {function: calls}, "armed": [{function: calls}, ...], ...}.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ from engine._native import ffi, lib
 from engine.core import Engine, Limits
 from engine.feed.native import FeedAddress
 from engine.latch import Latch
-from engine.records import FeedNote, Fired, Terms
+from engine.records import Closed, FeedNote, Fired, Terms
 from engine.sim import authority
+from engine.sim.authority import CertificateFiles
 
 ORDERS = 20
 PATIENCE_S = 5.0
@@ -173,6 +175,29 @@ def through_a_feed(counter: Counter, wire: Rig) -> list[dict[str, int]]:
     return polls
 
 
+def over_to_the_other(counter: Counter, files: CertificateFiles) -> list[dict[str, int]]:
+    """The call whose first send finds the session reset, and the poll that cleans up after it."""
+    called = []
+    with serving(files) as first, serving(files) as second, rig(first) as wire:
+        wire.engine.command_connect(second.address(), 1)
+        wire.engine.command_hold(False, 1)
+        deadline = time.monotonic() + PATIENCE_S
+        while not wire.engine.armed(0, 1):
+            assert time.monotonic() < deadline, "the second does not open, or does not arm"
+            wire.engine.poll()
+        other = second.connection()
+        arm(wire)
+        wire.peer.reset()
+        time.sleep(0.05)
+        called.append(counter.rawtx(wire.engine, deposit("kraken", 1)))
+        (fired,) = [event for event in wire.engine.events() if isinstance(event, Fired)]
+        assert (fired.session, fired.error, fired.armed) == (1, None, True)
+        assert other.frame()[0] == 1
+        called.append(counter.poll(wire.engine))
+        assert any(isinstance(event, Closed) for event in wire.engine.events())
+    return called
+
+
 def main() -> None:
     counter = Counter(sys.argv[1])
     counts: dict[str, Any] = {"control": counter.control(), "armed": [], "unarmed": []}
@@ -189,6 +214,7 @@ def main() -> None:
                 counts["armed"].append(counter.rawtx(wire.engine, deposit("kraken", 2 * nonce + 1)))
                 check_order(wire, armed=True)
             counts["feed"] = through_a_feed(counter, wire)
+        counts["failover"] = over_to_the_other(counter, files)
     print(json.dumps(counts))
 
 

@@ -29,6 +29,7 @@ class Candidate:
     doubt: str | None = None
     reduces: bool = False
     live: bool = True
+    orders: int = 1  # as the venue counts them
 
 
 @dataclass
@@ -152,9 +153,10 @@ class Gate:
         return None
 
     def _price(self, terms: Terms) -> int:
-        if terms.price_e8:
-            return terms.price_e8
         price = self.markets[terms.market].price
+        if terms.price_e8:
+            bid = price[0] if price and terms.is_sell else 0
+            return max(terms.price_e8, bid)
         assert price is not None
         far = price[0] if terms.is_sell else price[1]
         return -(-far * (10_000 + (self.limits.price_band_bp or 0)) // 10_000)
@@ -165,21 +167,21 @@ class Gate:
         for limit in self.venue.values():
             self._roll(limit, o.now_ns)
             kept = 0 if o.reduces else limit.limit * self.limits.venue_headroom_percent
-            if limit.used >= limit.limit - -(-kept // 100):
+            if limit.used + o.orders > limit.limit - -(-kept // 100):
                 return True
         return False
 
     def _roll(self, limit: VenueLimit, now_ns: int) -> None:
         begin = (now_ns + self.venue_ahead_ns) // limit.window_ns * limit.window_ns
-        if begin > limit.begin_ns:
+        if begin != limit.begin_ns:
             limit.begin_ns, limit.used, limit.ours = begin, 0, 0
 
     def count(self, o: Candidate) -> None:
         """What was checked last leaves."""
         self.left.append((o.now_ns, self.notional))
         for limit in self.venue.values():
-            limit.used += 1
-            limit.ours += 1
+            limit.used += o.orders
+            limit.ours += o.orders
         if o.live and o.terms is not None:
             self.markets[o.terms.market].open[o.terms.is_sell] += o.terms.quantity_e8
         if o.live and not o.reduces:
@@ -188,13 +190,13 @@ class Gate:
             self.orders += 1
             self._cool(o.now_ns, o.rule, o.exchange)
 
-    def _cool(self, t_ns: int, rule: int | None, exchange: int) -> None:
-        if rule is None:
-            return
-        until = t_ns + self.cooldown_ns
-        self.rule_free[rule] = max(until, self.rule_free.get(rule, until))
-        until = t_ns + self.limits.exchange_cooldown_ns
-        self.exchange_free[exchange] = max(until, self.exchange_free.get(exchange, until))
+    def _cool(self, t_ns: int, rule: int | None, exchange: int | None) -> None:
+        if rule is not None:
+            until = t_ns + self.cooldown_ns
+            self.rule_free[rule] = max(until, self.rule_free.get(rule, until))
+        if exchange is not None:
+            until = t_ns + self.limits.exchange_cooldown_ns
+            self.exchange_free[exchange] = max(until, self.exchange_free.get(exchange, until))
 
     # ---- what it is told: whether it takes it ---------------------------------------------------
 
@@ -203,6 +205,10 @@ class Gate:
             return False
         self.markets[market].price = bid, ask, when
         return True
+
+    def venue_clock(self, ahead_ns: int) -> None:
+        if self.clock_ms is not None or self.venue_ahead_ns == 0:
+            self.venue_ahead_ns = ahead_ns
 
     def expose(self, s: Settlement) -> bool:
         self.markets[s.market].open[s.is_sell] += s.quantity_e8
@@ -218,7 +224,9 @@ class Gate:
         self.unresolved -= _resolves(s)
         return True
 
-    def past(self, t_ns: int, now_ns: int, notional: int, rule: int | None, exchange: int) -> bool:
+    def past(
+        self, t_ns: int, now_ns: int, notional: int, rule: int | None, exchange: int | None
+    ) -> bool:
         self.left.append((min(t_ns, now_ns), notional))
         self._cool(min(t_ns, now_ns), rule, exchange)
         return True

@@ -1,5 +1,5 @@
-"""No allocation and no lock between a transaction and its order: counted by a library that stands
-before the C library's functions."""
+"""No allocation, no lock and no close between a transaction and its order: counted by a library
+that stands before the C library's functions."""
 
 from __future__ import annotations
 
@@ -51,3 +51,11 @@ def test_an_order_neither_allocates_nor_locks(way: str, counted: dict[str, Any])
     """Sealed ahead; built, signed and sealed at the trigger; from the feed's socket on."""
     assert len(counted[way]) > 10
     assert counted[way] == [{}] * len(counted[way])
+
+
+def test_neither_does_one_that_goes_to_the_other_session(counted: dict[str, Any]) -> None:
+    """What has failed is closed in the turn after, and freed by another thread."""
+    sent, cleaned = counted["failover"]
+    assert sent == {}
+    assert cleaned["close"] == 1
+    assert "free" not in cleaned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -21,7 +22,7 @@ from engine.cli import main
 from engine.core import Engine, EngineOptions
 from engine.errors import LatchError
 from engine.latch import Latch, hands_off_before_ms
-from engine.records import Fired, Notice
+from engine.records import Fired, Notice, Stats
 
 from .hot import running
 from .peers import PATIENCE_S, SELL, Connection, Rig, Server, deposit, engine_for
@@ -154,6 +155,14 @@ def test_where_there_can_be_no_latch(tmp_path: Path) -> None:
         Latch(tmp_path / "absent" / "harpoon.latch")
     with pytest.raises(LatchError, match=r"risk\.latch"):
         Latch(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "unmounted" / "harpoon.latch")
+    with pytest.raises(LatchError, match=r"link to .*unmounted.*remove the link"):
+        Latch(tmp_path / "link")
+
+
+def test_a_latch_named_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Latch(Path("here.latch")).is_there()
 
 
 def test_two_that_come_first_make_one(path: Path) -> None:
@@ -200,11 +209,36 @@ def test_an_engine_that_starts_with_it_set(server: Server, latch: Latch) -> None
 
 def test_the_engine_sets_it_too(server: Server, latch: Latch, path: Path) -> None:
     with connected(server, latch) as wire:
-        wire.engine.kill()
+        assert wire.engine.kill()
         assert wire.deposit(1).refusal == "killed"
     state = Latch(path).state()
     assert state is not None
     assert state.reason == "the running engine was told to stop"
+
+
+def test_a_latch_that_cannot_be_written_is_told_of(server: Server, path: Path) -> None:
+    """A disk that fails, played by a limit on the size of files."""
+    with connected(server, Latch(path)) as wire:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+            assert not wire.engine.kill()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert wire.deposit(1).refusal == "killed", "this engine is stopped all the same"
+
+
+def test_a_parked_engine_tells_a_kill_at_once(latch: Latch) -> None:
+    """One without a rule sleeps from one record of its counters to the next, a second."""
+    engine = engine_for(LIVE)
+    engine.use_latch(latch)
+    with running(engine) as hot:
+        before = len(hot.all(Stats))
+        hot.until(lambda: len(hot.all(Stats)) > before)
+        began_s = time.monotonic()
+        engine.kill()
+        hot.until(lambda: hot.all(Notice))
+        assert time.monotonic() - began_s < 0.5
 
 
 def until_killed(engine: Engine) -> list[str]:
@@ -218,8 +252,13 @@ def until_killed(engine: Engine) -> list[str]:
     return words
 
 
-def end_set(path: Path) -> None:
-    Latch(path).set("test")
+def test_without_an_order_it_is_noticed_within_a_second_or_so(
+    server: Server, latch: Latch, path: Path
+) -> None:
+    with connected(server, latch) as wire:
+        wire.engine.poll()
+        Latch(path).set("test")
+        assert until_killed(wire.engine) == ["killed: no order is sent any more"]
 
 
 def end_removed(path: Path) -> None:
@@ -235,17 +274,25 @@ def end_emptied(path: Path) -> None:
     os.truncate(path, 0)
 
 
-@pytest.mark.parametrize("end", [end_set, end_removed, end_replaced, end_emptied])
-def test_without_an_order_it_is_noticed_within_a_second_or_so(
-    server: Server, latch: Latch, path: Path, end: Callable[[Path], None]
+@pytest.mark.parametrize("end", [end_removed, end_replaced, end_emptied])
+def test_a_latch_that_is_gone_is_there_no_more(
+    latch: Latch, path: Path, end: Callable[[Path], None]
 ) -> None:
-    """A latch that is not at its path any more could not stop anybody; one that was emptied is a
-    bus error for whoever reads the mapping, which only an order does."""
+    """It could not stop anybody, so who controls an engine stops it (tests/test_trading.py)."""
+    end(path)
+    assert not latch.is_there()
+
+
+def test_the_engine_itself_does_not_look_at_the_path(
+    server: Server, latch: Latch, path: Path
+) -> None:
+    """A file system that hangs would hang orders and Pongs."""
     with connected(server, latch) as wire:
+        path.unlink()
+        wire.engine.poll(1_200_000_000)
         wire.engine.poll()
-        end(path)
-        assert until_killed(wire.engine) == ["killed: no order is sent any more"]
-        assert wire.deposit(1).refusal == "killed"
+        assert any(isinstance(event, Stats) for event in wire.engine.events()), "it had a look"
+        assert wire.deposit(1).refusal is None
 
 
 def test_an_engine_in_full_fire_stops_at_once(server: Server, latch: Latch, path: Path) -> None:

@@ -26,6 +26,7 @@ LIVE = EngineOptions(live=True, max_orders=1 << 40)
 BUY = Terms(quantity_e8=E8 // 100, price_e8=0, market=0, is_sell=False)
 AT_LIMIT = replace(BUY, price_e8=60_000 * E8)
 SALE = replace(BUY, is_sell=True)
+CHEAP = replace(SALE, price_e8=100 * E8)
 ONE = replace(BUY, quantity_e8=E8)
 SMALL = Terms(quantity_e8=1, price_e8=E8 + E8 // 2, market=0, is_sell=False)
 NOTIONAL = 600 * E8  # of either
@@ -179,6 +180,15 @@ def venue(desk: Desk) -> list[str | None]:
     return found
 
 
+def lists(desk: Desk) -> list[str | None]:
+    """A list is two orders to the venue."""
+    assert desk.tell(lambda: desk.engine.command_venue_limit(1, 86_400_000, 4, 0)) == [None]
+    found = [
+        desk.order(f"hx-{i}", reduces=True, orders=n).refusal for i, n in enumerate((2, 1, 2, 1))
+    ]
+    return [*found, desk.deposit()]
+
+
 def paused(desk: Desk) -> list[str | None]:
     found = []
     for pause_ns in (60 * S, -1):
@@ -207,6 +217,9 @@ TRIALS: list[tuple[str, Limits, Terms | None, Trial, list[int]]] = [
     ("order-notional", Limits(max_order_notional_e8=0), AT_LIMIT, one, [1]),
     ("order-notional", Limits(max_order_notional_e8=BID // 100), SALE, one, [0]),
     ("order-notional", Limits(max_order_notional_e8=BID // 100 - 1), SALE, one, [1]),
+    # A LIMIT sale fills at the bid or better.
+    ("order-notional", Limits(max_order_notional_e8=BID // 100), CHEAP, one, [0]),
+    ("order-notional", Limits(max_order_notional_e8=BID // 100 - 1), CHEAP, one, [1]),
     # What is no whole number of 1e-8 is rounded up: 1.5, and 9999.9999.
     ("order-notional", Limits(max_order_notional_e8=2), SMALL, one, [0]),
     ("order-notional", Limits(max_order_notional_e8=1), SMALL, one, [1]),
@@ -230,6 +243,7 @@ TRIALS: list[tuple[str, Limits, Terms | None, Trial, list[int]]] = [
     ("clock", Limits(), None, clock, [1, 0, 0, 0, 0]),
     ("unresolved", Limits(max_unresolved=1), BUY, settled, [0, 1, 0]),
     ("venue-limit", Limits(venue_headroom_percent=10), BUY, venue, [0, 1, 1, 0]),
+    ("venue-limit", Limits(), BUY, lists, [0, 0, 1, 0, 1]),
     ("venue-limit", Limits(), None, paused, [1, 0]),
     ("filter", Limits(), None, disabled, [1, 0]),
 ]
@@ -338,6 +352,21 @@ def test_what_former_runs_did_counts(server: Server) -> None:
     assert refusal(cooldown_s=29) is None
     assert refusal("kraken", exchange_cooldown_ns=60 * S) == "exchange-cooldown"
     assert refusal("okx", exchange_cooldown_ns=60 * S) is None
+
+
+def test_a_rule_or_an_exchange_that_is_gone_leaves_the_other(server: Server) -> None:
+    """A renamed rule, or an exchange that left the book."""
+
+    def yesterday(engine: Engine) -> None:
+        engine.count_past(30 * S, NOTIONAL, 0, None)
+        engine.count_past(30 * S, NOTIONAL, None, "okx")
+
+    options = replace(LIVE, cooldown_ns=60 * S)
+    limits = Limits(exchange_cooldown_ns=60 * S)
+    with desk(server, limits, AT_LIMIT, options, yesterday) as found:
+        assert found.deposit("kraken") == "cooldown"
+        assert found.deposit("okx", BTC // 2) == "exchange-cooldown"
+        assert found.deposit("kraken", BTC // 2) is None
 
 
 def test_what_former_runs_left_open_and_hold(server: Server) -> None:

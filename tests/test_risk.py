@@ -115,6 +115,7 @@ class Story:
             doubt=dice.choice([None] * 20 + ["in-block", "feed"]),
             reduces=dice.random() < 0.1,
             live=dice.random() < 0.95,
+            orders=dice.choice([1, 1, 2]),
         )
         refusal = self.model.check(candidate)
         if refusal is None:
@@ -130,6 +131,7 @@ class Story:
             *(asked.market, asked.is_sell, -1 if candidate.rule is None else candidate.rule),
             *(candidate.exchange, candidate.ready, candidate.journal, candidate.enabled),
             *(CODES[candidate.doubt] if candidate.doubt else 0, candidate.reduces, candidate.live),
+            candidate.orders,
             answer=CODES[refusal] if refusal else lib.HP_ALLOWED,
         )
 
@@ -157,10 +159,11 @@ class Story:
     def past(self) -> None:
         t_ns = self.now - self.dice.choice([-5, 0, S, 50 * S, 3000 * S, 86400 * S])
         rule = self.dice.choice([None, 0, 1])
-        notional, exchange = self.dice.randrange(100 * self.unit), self.dice.randrange(3)
+        exchange = self.dice.choice([None, 0, 1, 2])
+        notional = self.dice.randrange(100 * self.unit)
         taken = self.model.past(t_ns, self.now, notional, rule, exchange)
-        numbers = (t_ns, self.now, notional, -1 if rule is None else rule, exchange)
-        self.answer("h", *numbers, taken=taken)
+        names = (-1 if rule is None else rule, lib.HP_NOBODY if exchange is None else exchange)
+        self.answer("h", t_ns, self.now, notional, *names, taken=taken)
 
     def clock(self) -> None:
         offset = self.dice.choice([None, 0, 499, -500, 501])
@@ -175,8 +178,9 @@ class Story:
         self.answer("v", *numbers, *used, self.now, taken=taken)
 
     def venue_clock(self) -> None:
-        self.model.venue_ahead_ns = self.dice.choice([0, 5 * S, -5 * S])
-        self.tell("a", self.model.venue_ahead_ns, answer=0)
+        ahead_ns = self.dice.choice([0, 5 * S, -5 * S, 3600 * S])
+        self.model.venue_clock(ahead_ns)
+        self.tell("a", ahead_ns, answer=0)
 
     def pause(self) -> None:
         self.model.pause_until = self.now + self.dice.choice([0, 1, 30 * S])

@@ -15,6 +15,7 @@ import pytest
 
 from engine import client_ids
 from engine.journal import Damage, Reader
+from engine.latch import Latch
 from engine.records import Intent
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FaultPlan
@@ -92,6 +93,22 @@ def test_a_kill_cancels_what_is_open_and_lets_nothing_leave(
     assert [entry.client_id for entry in sim.ledger] == [order["client_id"]]
     [cancelled] = [entry for entry in sim.entries if isinstance(entry, CancelEntry)]
     assert cancelled.client_ids == (order["client_id"],)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_latch_that_is_gone_stops_the_run(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path, replaced: bool
+) -> None:
+    latch = tmp_path / "harpoon.latch"
+    with trading(sim, node, tmp_path) as run:
+        latch.unlink()
+        if replaced:
+            Latch(latch)
+        run.notice("killed (")
+        node.send(deposit("kraken", 1), 0)
+        run.record("refused", limit="killed")
+        assert run.end() == (0, "")
+    assert not sim.ledger
 
 
 def test_a_kill_lasts_until_it_is_reset(sim: ExchangeSim, node: Publisher, tmp_path: Path) -> None:

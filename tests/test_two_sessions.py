@@ -18,7 +18,7 @@ import pytest
 from engine._native import lib
 from engine.core import Engine, EngineOptions, VenueAddress
 from engine.errors import VenueError
-from engine.records import Body, Closed, Command, Fired, Intent, Message, Opened
+from engine.records import Body, Closed, Command, Fired, Intent, Message, Opened, Terms
 from engine.sim.authority import CertificateFiles
 
 from .hot import OldServer, Updating, UpdatingServer, order_in, running
@@ -247,6 +247,20 @@ def test_the_same_order_is_made_again_for_a_session_that_has_no_record_of_it(
         assert [e.client_id for e in desk.events if isinstance(e, Intent)] == [fired.client_id]
     finally:
         old.stop()
+
+
+def test_an_exit_goes_to_the_other_session_as_an_entry_does(pair: Pair) -> None:
+    desk, first, second = pair
+    market = desk.engine.add_market()
+    first.reset()
+    time.sleep(0.05)
+    desk.engine.command_order(b'{"id":"hx-1"}', Terms(1, 0, market, True), "hx-1", 7, reduces=True)
+    desk.until(lambda: any(isinstance(e, Fired) for e in desk.events))
+    (fired,) = [e for e in desk.events if isinstance(e, Fired)]
+    assert (fired.session, fired.error, fired.refusal) == (1, None, None)
+    assert second.frame() == (TEXT, b'{"id":"hx-1"}')
+    assert len([e for e in desk.events if isinstance(e, Intent)]) == 1
+    assert second.is_silent(0.05)
 
 
 def test_when_neither_takes_it_nothing_has_left(pair: Pair) -> None:

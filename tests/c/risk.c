@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define S INT64_C(1000000000)
 #define E8 INT64_C(100000000)
@@ -42,6 +43,7 @@ static int order(hp_risk *risk, const hp_terms *terms, int64_t now_ns)
                       .ready = 1,
                       .journal = 1,
                       .enabled = 1,
+                      .orders = 1,
                       .live = 1};
     int verdict = hp_risk_check(risk, &c);
     if (verdict == HP_ALLOWED)
@@ -79,15 +81,24 @@ static void check_day(void)
     hp_risk_free(risk);
 }
 
-/* The greatest window is exact to the order. */
+static long page_faults(void)
+{
+    struct rusage usage;
+    require(getrusage(RUSAGE_THREAD, &usage) == 0);
+    return usage.ru_minflt;
+}
+
+/* The greatest window is exact to the order, and no order waits for memory. */
 static void check_wide_window(void)
 {
     hp_limits limits = none;
     hp_terms one = {.quantity_e8 = E8, .price_e8 = E8};
     limits.max_orders_per_day = HP_RATE_MAX;
     hp_risk *risk = gate(&limits);
+    long before = page_faults();
     for (int64_t i = 0; i < HP_RATE_MAX; i++)
         require(order(risk, &one, T0 + i) == HP_ALLOWED);
+    require(page_faults() - before < 100); /* of 1024 pages */
     require(order(risk, &one, T0 + 86400 * S - 1) == HP_REFUSED_RATE_DAY);
     require(order(risk, &one, T0 + 86400 * S) == HP_ALLOWED);
     require(order(risk, &one, T0 + 86400 * S) == HP_REFUSED_RATE_DAY);
@@ -126,6 +137,34 @@ static void check_overflow(void)
     for (int i = 0; i < 4; i++)
         require(hp_risk_settle(risk, &all) == 0);
     require(hp_risk_settle(risk, &all) == -ERANGE);
+    hp_risk_free(risk);
+}
+
+static int leave(hp_risk *risk, int64_t now_ns)
+{
+    hp_terms one = {.quantity_e8 = E8, .price_e8 = E8};
+    return order(risk, &one, now_ns);
+}
+
+/* A window that was found by a clock an hour ahead lasts no longer than any other. While the venue's
+ * clock is unknown, windows go on by what it was. */
+static void check_venue_clock(void)
+{
+    hp_venue_limit limit = {.window_ms = 10000, .limit = 1};
+    int64_t ahead_ns = INT64_C(1700000000) * S - T0;
+    hp_risk *risk = gate(&none);
+    hp_risk_set_venue_clock(risk, ahead_ns + 3600 * S);
+    require(hp_risk_set_venue_limit(risk, &limit, T0) == 0);
+    require(leave(risk, T0) == HP_ALLOWED);
+    require(leave(risk, T0) == HP_REFUSED_VENUE_LIMIT);
+    hp_risk_set_venue_clock(risk, ahead_ns);
+    require(leave(risk, T0) == HP_ALLOWED);
+    require(leave(risk, T0 + 10 * S - 1) == HP_REFUSED_VENUE_LIMIT);
+    hp_risk_set_clock_offset(risk, INT64_MIN);
+    hp_risk_set_venue_clock(risk, ahead_ns + 3600 * S);
+    hp_risk_set_clock_offset(risk, 0);
+    require(leave(risk, T0 + 10 * S - 1) == HP_REFUSED_VENUE_LIMIT);
+    require(leave(risk, T0 + 10 * S) == HP_ALLOWED);
     hp_risk_free(risk);
 }
 
@@ -184,7 +223,8 @@ static int order_of(hp_risk *risk, const int64_t *n)
                       .enabled = (uint8_t)n[10],
                       .doubt = (uint8_t)n[11],
                       .reduces = (uint8_t)n[12],
-                      .live = (uint8_t)n[13]};
+                      .live = (uint8_t)n[13],
+                      .orders = (uint8_t)n[14]};
     int verdict = hp_risk_check(risk, &c);
     if (verdict == HP_ALLOWED)
         hp_risk_count(risk, &c);
@@ -273,6 +313,7 @@ int main(int argc, char **argv)
     }
     check_settings();
     check_watched_word();
+    check_venue_clock();
     check_overflow();
     check_day();
     check_wide_window();

@@ -1,4 +1,4 @@
-/* LD_PRELOAD: counts the calls of one thread to what allocates or locks, while it is in a function
+/* LD_PRELOAD: counts the calls of one thread to what allocates, locks or closes, while it is in a function
  * of the engine's. Calls within the C library do not come by here, only those into it. */
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +19,8 @@
     X(void *, mmap, (void *at, size_t n, int prot, int how, int fd, off_t from),                   \
       (at, n, prot, how, fd, from))                                                                \
     X(int, munmap, (void *at, size_t n), (at, n))                                                  \
+    X(int, close, (int fd), (fd))                                                                  \
+    X(int, shutdown, (int fd, int how), (fd, how))                                                 \
     X(int, brk, (void *end), (end))                                                                \
     X(void *, sbrk, (intptr_t by), (by))                                                           \
     X(int, pthread_mutex_lock, (pthread_mutex_t * m), (m))                                         \
