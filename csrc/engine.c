@@ -22,7 +22,8 @@ static int config_is_sane(const hp_engine_config *c)
 {
     return c->min_signal_sat >= 0 && c->sweep_inputs_min >= 1 &&
            c->message_bytes_max >= MESSAGE_BYTES_LEAST &&
-           c->message_bytes_max <= HP_RECORD_BYTES_MAX - sizeof(hp_session_note) && c->cooldown_ns <= INT64_MAX &&
+           c->message_bytes_max <= HP_RECORD_BYTES_MAX - sizeof(hp_session_note) &&
+           c->cooldown_ns <= INT64_MAX &&
            c->send_timeout_ns > 0 && c->send_timeout_ns <= INT64_MAX / 2 && c->rearm_ns > 0 &&
            c->rearm_ns <= HP_REARM_NS_MAX && c->cpu >= -1 && c->cpu < CPU_SETSIZE &&
            c->transport <= HP_TRANSPORT_SYSCALL;

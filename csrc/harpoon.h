@@ -522,12 +522,12 @@ int hp_tls_seal_ahead(hp_tls *tls, int slot, const uint8_t *data, size_t len);
 /* *record points at the record in `slot`: its length, or 0 when there is none that may be sent now.
  * None may as long as something waits in the output, which has earlier numbers. */
 int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record);
-/* The kernel has taken the first `sent` bytes of the record in `slot`, one at least; the others wait
- * in the output now. The number advances and all alternatives are wiped. Between hp_tls_sealed()
- * and this no other call may be made. Committing what was not sealed ends the write side. */
+/* The kernel has taken the first `sent` bytes of the record in `slot`, one at least; the others
+ * wait in the output now. The number advances and all alternatives are wiped. Between
+ * hp_tls_sealed() and this no other call may be made. Committing what was not sealed ends the write side. */
 void hp_tls_commit(hp_tls *tls, int slot, size_t sent);
-/* The record in `slot`, or all alternatives, were not sent and will not be: they are wiped, the number
- * stays. */
+/* The record in `slot`, or all alternatives, were not sent and will not be: they are wiped, the
+ * number stays. */
 void hp_tls_spoil(hp_tls *tls, int slot);
 void hp_tls_discard(hp_tls *tls);
 /* Why the last call failed, in OpenSSL's words; "" if it did not. */
@@ -896,9 +896,9 @@ int hp_engine_count_past(hp_engine *engine, int64_t age_ns, int64_t notional_e8,
                          int exchange);
 int hp_engine_expose(hp_engine *engine, const hp_settlement *order);
 int hp_engine_settle(hp_engine *engine, const hp_settlement *settlement);
-/* Once; the latch must outlive the engine. From the moment in which it is seen set this engine sends
- * no order, whatever becomes of the latch. It only ever reads the mapped word: who controls it has to
- * look whether the file still is at its path, and whole. */
+/* Once; the latch must outlive the engine. From the moment in which it is seen set this engine
+ * sends no order, whatever becomes of the latch. It only ever reads the mapped word: who controls
+ * it has to look whether the file still is at its path, and whole. */
 int hp_engine_use_latch(hp_engine *engine, hp_latch *latch);
 
 /* ---- the hot thread */
@@ -908,8 +908,8 @@ int hp_engine_use_latch(hp_engine *engine, hp_latch *latch);
  * hp_engine_reason() has words for -HP_ERING.
  *
  * Every order template is armed on each session that takes orders: that is open, not held, and
- * whose socket is not full. An order goes to the preferred session if that takes it, else to the other,
- * and to one of them only (magazine.h). */
+ * whose socket is not full. An order goes to the preferred session if that takes it, else to the
+ * other, and to one of them only (magazine.h). */
 int hp_engine_run(hp_engine *engine);
 
 enum hp_command { /* what the one controlling thread asks of the hot thread */

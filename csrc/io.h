@@ -86,9 +86,9 @@ int hp_io_start_recv(hp_io *io, int port, uint8_t *into, size_t cap);
  * yet. Never waits. */
 int hp_io_received(hp_io *io, int port, int32_t *n);
 
-/* As many bytes as the socket takes now: how many, 0 when it is full, or -errno and none has left. */
+/* As many bytes as the socket takes now: how many, 0 when it is full, or -errno: none has left. */
 int hp_io_try_send(hp_io *io, int port, const uint8_t *data, size_t len);
-/* Whether a socket that was full takes bytes again, a good many of them, or has an error to tell. */
+/* Whether a socket that was full takes bytes again, a good many of them, or has an error to say. */
 int hp_io_has_room(const hp_io *io, int port);
 /* All `len` bytes: 0, -errno, -HP_ETIME_OUT or -ECANCELED (some of them may have left). It waits
  * until the deadline, an hp_now_ns() time, only where the socket takes no more. */

@@ -19,9 +19,9 @@
  *     that its numbers do not matter;
  *   - what fails half-way has its number taken, and ends the writer: the keys are wiped.
  *
- * An alternative that was replaced, spoiled or discarded, and what hp_seal_touch() makes, never leave
- * and need no number of their own. Left to the caller is to commit an alternative of which the
- * kernel has taken so much as a byte before it does anything else with the connection; and to send
+ * An alternative that was replaced, spoiled or discarded, and what hp_seal_touch() makes, never
+ * leave and need no number of their own. Left to the caller is to commit an alternative of which
+ * the kernel has taken so much as a byte before it does anything else with the connection; and to send
  * the rest of it, unchanged, before anything else.
  */
 #include "seal.h"

@@ -101,8 +101,8 @@ static __attribute__((noinline)) void mac_one(const hp_mac_lane *lane)
 #define ZERO_REGISTERS
 #endif
 
-/* What the compiler kept of a key beside the variables that are wiped: the frames lay where this one
- * lies. Registers that are left go to the stack with the next signal or lazily bound call. */
+/* What the compiler kept of a key beside the variables that are wiped: the frames lay where this
+ * one lies. Registers that are left go to the stack with the next signal or lazily bound call. */
 static ZERO_REGISTERS __attribute__((noinline)) void wipe_frames(void)
 {
     uint8_t frames[MAC_FRAMES_BYTES];

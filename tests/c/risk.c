@@ -146,8 +146,8 @@ static int leave(hp_risk *risk, int64_t now_ns)
     return order(risk, &one, now_ns);
 }
 
-/* A window that was found by a clock an hour ahead lasts no longer than any other. While the venue's
- * clock is unknown, windows go on by what it was. */
+/* A window that was found by a clock an hour ahead lasts no longer than any other. While the
+ * venue's clock is unknown, windows go on by what it was. */
 static void check_venue_clock(void)
 {
     hp_venue_limit limit = {.window_ms = 10000, .limit = 1};

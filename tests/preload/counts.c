@@ -1,5 +1,5 @@
-/* LD_PRELOAD: counts the calls of one thread to what allocates, locks or closes, while it is in a function
- * of the engine's. Calls within the C library do not come by here, only those into it. */
+/* LD_PRELOAD: counts the calls of one thread to what allocates, locks or closes, while it is in a
+ * function of the engine's. Calls within the C library do not come by here, only those into it. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
