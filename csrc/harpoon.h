@@ -524,7 +524,8 @@ int hp_tls_seal_ahead(hp_tls *tls, int slot, const uint8_t *data, size_t len);
 int hp_tls_sealed(const hp_tls *tls, int slot, const uint8_t **record);
 /* The kernel has taken the first `sent` bytes of the record in `slot`, one at least; the others
  * wait in the output now. The number advances and all alternatives are wiped. Between
- * hp_tls_sealed() and this no other call may be made. Committing what was not sealed ends the write side. */
+ * hp_tls_sealed() and this no other call may be made. Committing what was not sealed ends the
+ * write side. */
 void hp_tls_commit(hp_tls *tls, int slot, size_t sent);
 /* The record in `slot`, or all alternatives, were not sent and will not be: they are wiped, the
  * number stays. */

@@ -21,8 +21,8 @@
  *
  * An alternative that was replaced, spoiled or discarded, and what hp_seal_touch() makes, never
  * leave and need no number of their own. Left to the caller is to commit an alternative of which
- * the kernel has taken so much as a byte before it does anything else with the connection; and to send
- * the rest of it, unchanged, before anything else.
+ * the kernel has taken so much as a byte before it does anything else with the connection; and to
+ * send the rest of it, unchanged, before anything else.
  */
 #include "seal.h"
 #include "bytes.h"
