@@ -25,7 +25,7 @@ enum close_code { /* RFC 6455 7.4.1 */
     CLOSE_TOO_BIG = 1009,
 };
 
-/* FAILED: over, nothing is read or written any more, and off the way of an order it is cleaned up. */
+/* FAILED: over: nothing is read or written any more; cleaned up when no order is in the way. */
 enum step { CLOSED = 0, CONNECTING, SHAKING, UPGRADING, OPEN, CLOSING, FAILED };
 
 _Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits");
