@@ -1,6 +1,8 @@
 /* The state machine of one venue connection. Everything happens inside the calls of its owner. */
 #include "session.h"
 
+#include "incoming.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,22 +12,13 @@
 #include <sys/random.h>
 
 #define RECV_BYTES 32768
-#define PLAINTEXT_SLACK 16384 /* one TLS record behind a whole message */
 #define MASK_POOL 4096
 #define CLOSE_WAIT_NS INT64_C(500000000)
 #define RETRY_NS INT64_C(1000000) /* to send what a full socket did not take */
 #define ROUNDS_MOST 4 /* receives in a row: a flooding venue may not keep us from the feed */
 #define REASON_BYTES 512
 
-enum close_code { /* RFC 6455 7.4.1 */
-    CLOSE_NORMAL = 1000,
-    CLOSE_PROTOCOL = 1002,
-    CLOSE_UNSUPPORTED = 1003,
-    CLOSE_INVALID_DATA = 1007,
-    CLOSE_TOO_BIG = 1009,
-};
-
-/* FAILED: over: nothing is read or written any more; cleaned up when no order is in the way. */
+/* FAILED: over, nothing is read or written any more; it is cleaned up off the way of an order. */
 enum step { CLOSED = 0, CONNECTING, SHAKING, UPGRADING, OPEN, CLOSING, FAILED };
 
 _Static_assert(HP_FRAME_BYTES_MAX >= HP_ORDER_BYTES_MAX + HP_WS_HEADER_MAX, "an order fits");
@@ -40,12 +33,7 @@ struct hp_session {
     hp_on_text on_text;
     void *context;
     int64_t send_timeout_ns;
-    uint8_t *plaintext; /* bytes of frames not parsed yet */
-    uint8_t *message;   /* fragments of a message, joined */
-    size_t plaintext_cap;
-    size_t plaintext_len;
-    size_t message_len;
-    uint32_t message_bytes_max;
+    hp_incoming in;
     int64_t deadline_ns; /* of the opening or closing */
     int64_t send_by_ns;  /* the socket is full: when it has to have room again; else 0 */
     int64_t retry_ns;
@@ -55,8 +43,7 @@ struct hp_session {
     uint8_t step;        /* enum step */
     int error;           /* of the last end; 0: ours */
     uint8_t cannot_arm;  /* this TLS session's records are OpenSSL's to make */
-    uint8_t in_message;  /* a fragmented message has begun */
-    uint8_t ping_waits; /* for its Pong */
+    uint8_t ping_waits;  /* for its Pong */
     uint8_t ping_len;
     uint8_t ping[HP_WS_CONTROL_MAX];
     size_t mask_at;
@@ -73,20 +60,16 @@ hp_session *hp_session_new(int number, hp_io *io, hp_stats *stats, hp_laid_down 
     hp_session *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
-    s->plaintext_cap = (size_t)message_bytes_max + HP_WS_HEADER_MAX + PLAINTEXT_SLACK;
-    s->plaintext = malloc(s->plaintext_cap);
-    s->message = malloc(message_bytes_max);
     s->number = number;
     s->io = io;
     s->stats = stats;
     s->laid_down = laid_down;
-    s->message_bytes_max = message_bytes_max;
     s->send_timeout_ns = (int64_t)send_timeout_ns;
     s->on_text = on_text;
     s->context = context;
     s->port = -1;
     s->mask_at = MASK_POOL;
-    if (!s->plaintext || !s->message) {
+    if (hp_incoming_init(&s->in, message_bytes_max) < 0) {
         hp_session_free(s);
         return NULL;
     }
@@ -110,8 +93,7 @@ void hp_session_free(hp_session *s)
 {
     if (!s || drop(s) < 0) /* rather a leak than a receive into memory that is somebody else's */
         return;
-    free(s->plaintext);
-    free(s->message);
+    hp_incoming_free(&s->in);
     free(s);
 }
 
@@ -300,7 +282,7 @@ void hp_session_disarm(hp_session *s)
         hp_tls_discard(s->tls);
 }
 
-static int send_close(hp_session *s, enum close_code code)
+static int send_close(hp_session *s, int code)
 {
     uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
     return send_frame(s, HP_WS_CLOSE, payload, sizeof payload);
@@ -329,18 +311,11 @@ static int receive(hp_session *s)
     return rc < 0 ? rc : 1;
 }
 
-static int broken(hp_session *s, int rc, enum close_code code, const char *what)
+static int broken(hp_session *s, int rc, const hp_heard *wrong)
 {
     if (s->step != CLOSING)
-        send_close(s, code); /* may fail; what the peer did stays the reason */
-    return fail(s, rc, what);
-}
-
-/* RFC 6455 7.4: what an endpoint may put in a Close frame. */
-static int is_close_code(int code)
-{
-    return (code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006) ||
-           (code >= 3000 && code <= 4999);
+        send_close(s, wrong->close_code); /* may fail; what the peer did stays the reason */
+    return fail(s, rc, wrong->what);
 }
 
 /* A stranger's UTF-8 words without anything that a terminal obeys: C0, DEL, and C1 (U+0080-9F). */
@@ -370,109 +345,57 @@ static void leave(hp_session *s)
 }
 
 /* The peer's Close: answer once (RFC 6455 5.5.1), say what it said, and leave. */
-static int closed_by_peer(hp_session *s, const hp_ws_frame *f)
+static int closed_by_peer(hp_session *s, const hp_heard *close)
 {
-    int code = f->payload_len >= 2 ? f->payload[0] << 8 | f->payload[1] : CLOSE_NORMAL;
-    size_t words = f->payload_len > 2 ? f->payload_len - 2 : 0;
-    if (f->payload_len == 1 || !is_close_code(code) || !hp_utf8_valid(f->payload + 2, words))
-        return broken(s, -HP_EWS_PROTOCOL, CLOSE_PROTOCOL, "a malformed Close frame");
     if (s->step == CLOSING) {
         leave(s);
         return -HP_ECONN_CLOSED;
     }
-    send_close(s, (enum close_code)code);
+    send_close(s, close->close_code);
     take_leave(s);
     drop(s);
     s->error = -HP_ECONN_CLOSED;
     int n = snprintf(s->reason, sizeof s->reason, "the server closed the WebSocket (code %d)%s",
-                     code, words ? ": " : "");
-    put_words(s->reason + n, f->payload + 2, words);
+                     close->close_code, close->len ? ": " : "");
+    put_words(s->reason + n, close->bytes, close->len);
     return -HP_ECONN_CLOSED;
 }
 
-static int deliver(hp_session *s, const uint8_t *text, size_t len)
+/* What has come, as far as it is whole. */
+static int hear(hp_session *s)
 {
-    if (!hp_utf8_valid(text, len))
-        return broken(s, -HP_EWS_UTF8, CLOSE_INVALID_DATA, "reading from the venue");
-    s->on_text(s->context, s->number, text, len);
-    return 0;
-}
-
-/* A text message in one frame or in several (RFC 6455 5.4). */
-static int on_data(hp_session *s, const hp_ws_frame *f)
-{
-    int continues = f->opcode == HP_WS_CONTINUATION;
-    if (continues != s->in_message)
-        return broken(s, -HP_EWS_PROTOCOL, CLOSE_PROTOCOL, "fragments out of order");
-    if (!continues && f->fin)
-        return deliver(s, f->payload, f->payload_len);
-    if (!continues)
-        s->message_len = 0;
-    if (f->payload_len > s->message_bytes_max - s->message_len)
-        return broken(s, -HP_EWS_TOO_BIG, CLOSE_TOO_BIG, "joining fragments");
-    memcpy(s->message + s->message_len, f->payload, f->payload_len);
-    s->message_len += f->payload_len;
-    s->in_message = !f->fin;
-    return f->fin ? deliver(s, s->message, s->message_len) : 0;
-}
-
-static int on_frame(hp_session *s, const hp_ws_frame *f)
-{
-    switch (f->opcode) {
-    case HP_WS_PING:
+    hp_heard heard;
+    int what;
+    while ((what = hp_incoming_next(&s->in, &heard)) > 0) {
+        if (what == HP_WS_CLOSE)
+            return closed_by_peer(s, &heard);
+        if (what == HP_WS_TEXT) {
+            s->on_text(s->context, s->number, heard.bytes, heard.len);
+            continue;
+        }
         s->ping_waits = 1;
-        s->ping_len = (uint8_t)f->payload_len;
-        memcpy(s->ping, f->payload, f->payload_len);
-        return 0;
-    case HP_WS_PONG:
-        return 0;
-    case HP_WS_CLOSE:
-        return closed_by_peer(s, f);
-    case HP_WS_BINARY:
-        return broken(s, -HP_EWS_PROTOCOL, CLOSE_UNSUPPORTED, "a binary message");
-    default:
-        return on_data(s, f);
+        s->ping_len = (uint8_t)heard.len;
+        memcpy(s->ping, heard.bytes, heard.len);
     }
+    return what < 0 ? broken(s, what, &heard) : 0;
 }
 
-static enum close_code close_code_of(int rc)
-{
-    return rc == -HP_EWS_TOO_BIG ? CLOSE_TOO_BIG : CLOSE_PROTOCOL;
-}
-
-static int parse_frames(hp_session *s)
-{
-    size_t at = 0;
-    while (at < s->plaintext_len) {
-        hp_ws_frame f;
-        int64_t n = hp_ws_parse(s->plaintext + at, s->plaintext_len - at, s->message_bytes_max, &f);
-        if (n == 0)
-            break;
-        if (n < 0)
-            return broken(s, (int)n, close_code_of((int)n), "reading from the venue");
-        int rc = on_frame(s, &f);
-        if (rc < 0)
-            return rc;
-        at += (size_t)n;
-    }
-    s->plaintext_len -= at;
-    if (at > 0) /* else a long message in short records would be moved onto itself for each */
-        memmove(s->plaintext, s->plaintext + at, s->plaintext_len);
-    return 0;
-}
-
+/* As hp_tls_read(). */
 static int read_plaintext(hp_session *s)
 {
-    return hp_tls_read(s->tls, s->plaintext + s->plaintext_len,
-                       s->plaintext_cap - s->plaintext_len);
+    size_t room;
+    uint8_t *into = hp_incoming_room(&s->in, &room);
+    int n = hp_tls_read(s->tls, into, room);
+    if (n > 0)
+        hp_incoming_add(&s->in, (size_t)n);
+    return n;
 }
 
 static int drain(hp_session *s)
 {
     int n;
     while ((n = read_plaintext(s)) > 0) {
-        s->plaintext_len += (size_t)n;
-        int rc = parse_frames(s);
+        int rc = hear(s);
         if (rc < 0)
             return rc;
     }
@@ -528,14 +451,11 @@ static int hear_answer(hp_session *s)
 {
     int n;
     while ((n = read_plaintext(s)) > 0) {
-        s->plaintext_len += (size_t)n;
-        int used = hp_ws_response(s->plaintext, s->plaintext_len, s->opening->key,
-                                  &s->status);
+        int used = hp_ws_response(s->in.bytes, s->in.len, s->opening->key, &s->status);
         if (used < 0)
             return used;
         if (used > 0) {
-            s->plaintext_len -= (size_t)used;
-            memmove(s->plaintext, s->plaintext + used, s->plaintext_len);
+            hp_incoming_skip(&s->in, (size_t)used);
             return 1;
         }
     }
@@ -598,9 +518,8 @@ int hp_session_start(hp_session *s, hp_opening *opening)
     s->opening = opening;
     s->tls = opening->tls;
     s->deadline_ns = hp_now_ns() + opening->timeout_ns;
-    s->plaintext_len = 0;
+    hp_incoming_restart(&s->in);
     s->status = 0;
-    s->in_message = 0;
     s->ping_waits = 0;
     s->reason[0] = '\0';
     s->cannot_arm = 0;
@@ -614,7 +533,7 @@ int hp_session_start(hp_session *s, hp_opening *opening)
 static int on_open(hp_session *s)
 {
     s->step = OPEN;
-    int rc = parse_frames(s); /* what came behind the answer */
+    int rc = hear(s); /* what came behind the answer */
     if (rc == 0)
         rc = drain(s);
     return rc < 0 ? rc : answer(s);
@@ -720,7 +639,7 @@ void hp_session_close(hp_session *s)
 {
     if (s->step == CLOSED || s->step == CLOSING || s->step == FAILED)
         return;
-    if (s->step == OPEN && send_close(s, CLOSE_NORMAL) == 0) {
+    if (s->step == OPEN && send_close(s, HP_CLOSE_NORMAL) == 0) {
         s->step = CLOSING;
         s->deadline_ns = hp_now_ns() + CLOSE_WAIT_NS;
     } else {

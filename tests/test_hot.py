@@ -391,7 +391,7 @@ def test_parked_it_wakes_at_once(each_transport: str) -> None:
 
 def test_spinning_it_never_sleeps(each_transport: str) -> None:
     with running(engine_for(replace(LIVE, spin=True))) as hot:
-        assert cpu_share(hot) > 0.3  # the other tests want the processor, too
+        assert cpu_share(hot) > 0.15  # the other tests want the processor, too
 
 
 # ---- nobody reads the journal --------------------------------------------------------------------

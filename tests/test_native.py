@@ -62,7 +62,7 @@ def test_signing_leaves_no_midstate_on_the_stack(tmp_path: Path, libraries: Path
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["handover", "inbox", "io", "journal"])
+@pytest.mark.parametrize("name", ["handover", "inbox", "io", "journal", "opening"])
 def test_threads_meet_without_a_race(name: str, tmp_path: Path, libraries: Path) -> None:
     fixed_addresses = ["setarch", "-R"]  # ThreadSanitizer does not run under every randomisation
     if shutil.which("gcc") is None or run([*fixed_addresses, "true"]).returncode:
