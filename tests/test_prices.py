@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import ssl
 import threading
@@ -20,6 +21,16 @@ from engine.prices import EVERY_NS, Price, Prices, parse_price
 from engine.sim.authority import CertificateFiles
 
 PATIENCE_S = 10.0
+# The asyncio of CPython 3.11.2 leaves a TLS transport that is cut while it closes to the garbage
+# collector, which then complains.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """Here, and not in the middle of another test."""
+    yield
+    gc.collect()
 
 
 class Market:
