@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -336,6 +338,12 @@ def cpu_share(hot: Hot, seconds: float = 0.5) -> float:
     return (time.clock_gettime(clock) - before) / (time.monotonic() - began)
 
 
+def sleeps(hot: Hot) -> int:
+    """How often the hot thread has given up the processor by itself."""
+    status = Path(f"/proc/self/task/{hot.thread.native_id}/status").read_text()
+    return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)$", status, re.M)[1])
+
+
 def test_parked_it_costs_almost_nothing(
     server: Server, files: CertificateFiles, each_transport: str, node: Publisher
 ) -> None:
@@ -391,7 +399,10 @@ def test_parked_it_wakes_at_once(each_transport: str) -> None:
 
 def test_spinning_it_never_sleeps(each_transport: str) -> None:
     with running(engine_for(replace(LIVE, spin=True))) as hot:
-        assert cpu_share(hot) > 0.15  # the other tests want the processor, too
+        before = sleeps(hot)
+        # The other tests want the processor, too.
+        assert any(cpu_share(hot) > 0.3 for _ in range(10))
+        assert sleeps(hot) - before < 5
 
 
 # ---- nobody reads the journal --------------------------------------------------------------------

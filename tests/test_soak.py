@@ -101,7 +101,8 @@ def test_twenty_minutes() -> None:
     # Other tests may hold a process up for 0.1 s, which are 4.5 s here.
     held_up = re.compile("has stopped answering|answers again$|^only 5 orders for 6 whales$")
     assert [words for words in complaints if not held_up.search(words)] == []
-    assert len(outcome.entries()) >= plan.whales - 1
+    # Every whale has its order, or a limit that held it up said so.
+    assert len(outcome.entries()) + outcome.refused.total() >= plan.whales
     assert len(outcome.samples) >= 3 * plan.duration_s // plan.sample_every_s
     assert sum("again" in words for words in outcome.notices), "the venue has cut"
 
