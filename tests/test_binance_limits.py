@@ -69,10 +69,10 @@ def test_replies_correct_the_count() -> None:
 
 def test_what_holds_before_the_venue_has_said_anything() -> None:
     limits = RateLimits(headroom_percent=0)
-    for _ in range(WEIGHT_DEFAULT // WEIGHTS["openOrders.status"]):
-        assert limits.may_ask("openOrders.status", NOON)
-        limits.count("openOrders.status", NOON)
-    assert not limits.may_ask("openOrders.status", NOON)
+    for _ in range(WEIGHT_DEFAULT // WEIGHTS["account.rateLimits.orders"]):
+        assert limits.may_ask("account.rateLimits.orders", NOON)
+        limits.count("account.rateLimits.orders", NOON)
+    assert not limits.may_ask("account.rateLimits.orders", NOON)
 
 
 def test_a_second_window_counts_too() -> None:

@@ -14,25 +14,12 @@ from engine.venues.binance import Reply
 # The line "Weight" below each method's heading.
 WEIGHTS: Mapping[str, int] = {
     "connect": 2,  # "IP limits"
-    "ping": 1,
     "time": 1,
     "exchangeInfo": 20,
-    "ticker.book": 2,
     "session.logon": 2,
-    "session.status": 2,
-    "session.logout": 2,
     "order.place": 1,
-    "order.test": 1,
     "order.cancel": 1,
-    "order.cancelReplace": 1,
     "order.status": 4,
-    "openOrders.status": 80,  # of every symbol
-    "openOrders.cancelAll": 1,
-    "orderList.place.oco": 1,
-    "orderList.place.otoco": 1,
-    "orderList.cancel": 1,
-    "orderList.status": 4,
-    "account.status": 20,
     "account.rateLimits.orders": 40,
     "myTrades": 20,
     "userDataStream.subscribe": 2,
