@@ -22,7 +22,7 @@ from engine.records import Body, Closed, Fired, Message, Signal
 from engine.sim.authority import CertificateFiles
 from engine.venues.binance import OrderSpec, order_template
 
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 TEXT, BINARY, CLOSE, PING, PONG, FIN = 1, 2, 8, 9, 10, 0x80
 
@@ -30,6 +30,8 @@ API_KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
 SELL = OrderSpec("BTCUSDT", "SELL", "MARKET", "0.01000000")
 BTC = 100_000_000
+# Sends what it is told to, and what it has armed waits while others have the processor.
+PATIENT = EngineOptions(live=True, max_orders=1 << 40, rearm_ns=10_000_000_000)
 TRANSPORT = "io_uring"  # of every engine here; conftest.py's each_transport changes it
 
 
@@ -361,7 +363,7 @@ def engine_for(
 @contextmanager
 def rig(server: Server, options: EngineOptions | None = None) -> Iterator[Rig]:
     """An engine connected to `server`, live unless told otherwise."""
-    engine = engine_for(options or EngineOptions(live=True, max_orders=1 << 40), SELL)
+    engine = engine_for(options or PATIENT, SELL)
     engine.connect(server.address())
     peer = server.connection()
     try:
