@@ -16,7 +16,7 @@ import pytest
 from engine import client_ids
 from engine.journal import Damage, Reader
 from engine.latch import Latch
-from engine.records import Intent
+from engine.records import Command, Intent, Record
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FaultPlan
 from engine.sim.ledger import CancelEntry
@@ -51,7 +51,7 @@ def harpoon(command: str, folder: Path, *more: str) -> subprocess.CompletedProce
         ],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -67,6 +67,13 @@ def intents(folder: Path) -> list[Intent]:
     records = list(Reader(folder / "journal"))
     assert not [item for item in records if isinstance(item, Damage)]
     return [record.body for record in records if isinstance(record.body, Intent)]
+
+
+def is_held(folder: Path) -> bool:
+    """Whether the last that the engine was told of all orders is to hold them."""
+    records = [each.body for each in Reader(folder / "journal") if isinstance(each, Record)]
+    commands = [each for each in records if isinstance(each, Command) and each.command == "hold"]
+    return [bool(each.value) for each in commands if each.session is None][-1]
 
 
 # ---- killing -------------------------------------------------------------------------------------
@@ -246,7 +253,7 @@ def test_an_order_that_comes_while_the_run_ends_does_not_leave(
         node.send(deposit("kraken", 1), 0)
         run.record("order", status="sent")
         run.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        eventually(lambda: is_held(tmp_path))
         node.send(deposit("kraken", 2), 1)
         assert run.wait() == (0, "")
     assert len(sim.ledger) == 1
