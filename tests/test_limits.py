@@ -19,7 +19,19 @@ from engine.records import REFUSALS, Body, Command, Fired, Intent, Terms
 from engine.venues.binance import order_template
 
 from . import peers
-from .peers import API_KEY, BTC, COINBASE, SECRET, SELL, TEXT, Connection, Server, book_of, deposit
+from .peers import (
+    API_KEY,
+    BTC,
+    COINBASE,
+    PATIENCE_S,
+    SECRET,
+    SELL,
+    TEXT,
+    Connection,
+    Server,
+    book_of,
+    deposit,
+)
 from .risk_model import E8, S
 
 LIVE = EngineOptions(live=True, max_orders=1 << 40)
@@ -93,10 +105,10 @@ def desk(
         if terms is not None:
             engine.set_terms(order, terms)
         engine.add_rule(Rule(("deposit",), None, least_sat, None, order))
-    if before is not None:
-        before(engine)
     engine.connect(server.address())
     peer = server.connection()
+    if before is not None:  # of which a second may be over soon
+        before(engine)
     try:
         desk = Desk(engine, peer)
         engine.set_clock_offset(0)
@@ -533,7 +545,7 @@ def test_a_disabled_template_is_not_armed(server: Server) -> None:
         engine = found.engine
 
         def arm() -> None:
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + PATIENCE_S
             while not (engine.armed(0) and engine.armed(1)):
                 assert time.monotonic() < deadline
                 engine.poll()
