@@ -214,7 +214,7 @@ class World:
         said = self.answer()
         self.endpoint: str = said["endpoint"]
         self.address = VenueAddress(
-            "127.0.0.1", "localhost", said["port"], "/", files.ca_file, 5_000_000_000
+            "127.0.0.1", "localhost", said["port"], "/", files.ca_file, 20_000_000_000
         )
 
     def answer(self) -> Any:

@@ -22,6 +22,7 @@ from .peers import (
     API_KEY,
     BTC,
     FIN,
+    PATIENCE_S,
     PATIENT,
     PING,
     PONG,
@@ -469,7 +470,7 @@ class Play:
                 self.listen()
         self.ping()
         self.tell()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_S
         while self.messages[-1] != self.told[-1]:
             self.engine.poll(1_000_000)
             assert not self.news()

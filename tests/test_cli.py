@@ -82,7 +82,7 @@ def exchange(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield json.loads(process.stdout.readline())
     finally:
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -385,7 +385,7 @@ class Running:
     def end(self) -> dict:
         self.process.terminate()
         summary = self.until("summary")
-        assert self.process.wait(10) == 0
+        assert self.process.wait(60) == 0
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()

@@ -20,7 +20,7 @@ from engine import prices
 from engine.prices import EVERY_NS, Price, Prices, parse_price
 from engine.sim.authority import CertificateFiles
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 # The asyncio of CPython 3.11.2 leaves a TLS transport that is cut while it closes to the garbage
 # collector, which then complains.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

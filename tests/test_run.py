@@ -280,7 +280,7 @@ def test_a_signal_is_obeyed_while_the_venue_is_silent(tmp_path: Path, how: int) 
             peer, _ = silent.accept()
             began = time.monotonic()
             assert run.end(how) == (0, "")
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
             peer.close()
 
 

@@ -93,7 +93,7 @@ async def rest_of(client: ClientConnection) -> list[str | bytes]:
     messages: list[str | bytes] = []
     try:
         while True:
-            messages.append(await asyncio.wait_for(client.recv(), 10))
+            messages.append(await asyncio.wait_for(client.recv(), 30))
     except ConnectionClosed:
         return messages
 

@@ -304,7 +304,7 @@ def order_by_engine(sim: ExchangeSim) -> tuple[Reply, Reply, Fired]:
     engine.add_rule(Rule(("deposit",), None, 1, None, order))
     url = urlsplit(sim.url)
     engine.connect(
-        VenueAddress("127.0.0.1", "localhost", url.port or 0, url.path, sim.ca_file, 5 * 10**9)
+        VenueAddress("127.0.0.1", "localhost", url.port or 0, url.path, sim.ca_file, 20 * 10**9)
     )
 
     def reply() -> Reply:

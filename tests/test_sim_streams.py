@@ -30,7 +30,7 @@ async def subscriber(
 
 
 async def hear(client: ClientConnection) -> Any:
-    return json.loads(await asyncio.wait_for(client.recv(), 10))
+    return json.loads(await asyncio.wait_for(client.recv(), 30))
 
 
 async def ask(client: ClientConnection, method: str, *params: object) -> Any:

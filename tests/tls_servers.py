@@ -18,7 +18,7 @@ import pytest
 from .native import ENVIRONMENT
 from .tls_ends import wait_for
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 # No files but in its own folder. (Without its master process it would not survive to be given a
 # socket, see below.)
