@@ -47,6 +47,7 @@ class Feed:
 
     def __init__(self, node: Publisher, rate: int) -> None:
         self._node, self._rate, self._stop = node, rate, False
+        self.published = 0
         self._thread = threading.Thread(target=self._work)
 
     def __enter__(self) -> Feed:
@@ -58,11 +59,11 @@ class Feed:
         self._thread.join()
 
     def _work(self) -> None:
-        began, number = time.monotonic(), 0
+        began = time.monotonic()
         while not self._stop:
-            self._node.send(deposit("kraken", number + 1_000_000), number)
-            number += 1
-            time.sleep(max(0.0, began + number / self._rate - time.monotonic()))
+            self._node.send(deposit("kraken", self.published + 1_000_000), self.published)
+            self.published += 1
+            time.sleep(max(0.0, began + self.published / self._rate - time.monotonic()))
 
 
 def acked(line: Line) -> bool:
@@ -90,7 +91,7 @@ def test_one_session_closes_and_orders_go_on_without_a_pause(
     with trading(sim, node, tmp_path) as run:
         script.wait_prepared(2)
         lines: list[Line] = []
-        with Feed(node, rate=100):
+        with Feed(node, rate=100) as feed:
             for _ in range(50):
                 lines.append(run.until(acked))
             sim.close_after_requests = 50  # only the one that has the orders has answered so many
@@ -99,6 +100,7 @@ def test_one_session_closes_and_orders_go_on_without_a_pause(
             for _ in range(100):
                 run.until(acked)
         assert "closed" in closed["text"]
+        run.settle(feed.published)
         run.process.send_signal(signal.SIGTERM)
         summary = run.record("summary")
         assert run.wait() == (0, "")
@@ -149,7 +151,7 @@ def test_the_server_of_one_session_is_shut_down_while_orders_flow(
     script = Script(sim)
     with trading(sim, node, tmp_path) as run:
         script.wait_prepared(2)
-        with Feed(node, rate=100):
+        with Feed(node, rate=100) as feed:
             for _ in range(20):
                 run.until(acked)
             sim.faults.next("shutdown:60s")
@@ -157,6 +159,7 @@ def test_the_server_of_one_session_is_shut_down_while_orders_flow(
             for _ in range(150):
                 run.until(acked)
         script.wait_prepared(3)
+        run.settle(feed.published)
         run.process.send_signal(signal.SIGTERM)
         summary = run.record("summary")
         assert run.wait() == (0, "")
