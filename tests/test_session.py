@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("each_transport")
 
 LIMIT = (1 << 20) - 8  # the longest message that engine.core lets a venue send
 SHORT_S = 0.3
-SEND_S = 3  # to a server that reads nothing, before it is left
+SEND_S = 2  # to a server that reads nothing, before it is left
 
 
 # ---- opening: what can go wrong ------------------------------------------------------------------
