@@ -282,13 +282,14 @@ class Exits:
         if closing.failed:
             closing.failed = False
             closing.next_ns = now_ns + _delay_ns(closing.failures)
-        over = _is_over(entry, closing.plan, venue_ms)
-        if not entry.ended:
-            return self._cancel(closing, entry, now_ns) if over else None
         market = self._markets.get(entry.spec.symbol)
+        over = _is_over(entry, closing.plan, venue_ms)
+        if over or (not closing.posted and self._is_reached(closing, market)):
+            closing.leaving = True
+        if not entry.ended:
+            return self._cancel(closing, entry, now_ns) if closing.leaving else None
         if market is None or not entry.fills_known or closing.posted:
             return None
-        closing.leaving = closing.leaving or over or self._is_reached(closing, market)
         alive = closing.alive()
         if alive:
             return self._cancel(closing, alive[0], now_ns) if closing.leaving else None
@@ -362,10 +363,10 @@ class Exits:
         price = bid if _exit_side(closing.entry) == "SELL" else ask
         return price or closing.entry.average or ZERO
 
-    def _is_reached(self, closing: _Closing, market: Market) -> bool:
+    def _is_reached(self, closing: _Closing, market: Market | None) -> bool:
         """The price is where it should be left, and no order at the venue is there for that."""
         prices = self._prices.get(closing.entry.spec.symbol)
-        if prices is None:
+        if market is None or prices is None:
             return False
         bid, ask = prices
         take, stop = targets(closing.entry, closing.plan, market)

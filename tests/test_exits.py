@@ -181,6 +181,26 @@ def test_an_entry_that_rests_is_cancelled_when_the_time_is_over() -> None:
     assert placed(made, 61).quantity == D("0.004")
 
 
+@pytest.mark.parametrize("bid", ["60600", "59700"])
+def test_an_entry_that_rests_is_cancelled_when_what_it_has_filled_should_be_left(bid: str) -> None:
+    rests = replace(BUY, time_in_force="GTC")
+    made = exits(order=entry("0.004", rests, end=None))
+    made.on_price("BTCUSDT", D("60599.99"), D("60600"))
+    assert act(made) is None
+    made.on_price("BTCUSDT", D(bid), D(bid) + 1)
+    assert act(made, 1) == Cancel(ID, "BTCUSDT", 7)
+    made.on_price("BTCUSDT", D("60000"), D("60001"))
+    made.on_order(entry("0.005", rests, end="cancelled"))
+    place = placed(made, 2)
+    assert (place.kind, place.quantity) == (client_ids.MARKET, D("0.005"))
+
+
+def test_an_entry_that_rests_unfilled_has_no_price_to_be_left_at() -> None:
+    made = exits(order=entry("0", replace(BUY, time_in_force="GTC"), end=None))
+    made.on_price("BTCUSDT", D("50000"), D("50001"))
+    assert act(made) is None
+
+
 def test_a_plan_with_only_a_time_waits_for_it() -> None:
     made = exits(ExitPlan(60))
     made.on_price("BTCUSDT", D(30_000), D(30_001))

@@ -4,7 +4,7 @@ no more is closed than was opened, and in the end nothing stays open."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -66,6 +66,7 @@ class World(RuleBasedStateMachine):
         self.now_ns, self.venue_ms = S, SENT_MS
         self.fee = 0
         self.plan = ExitPlan()
+        self.entry = BUY
         self.kinds: set[str] = set()
 
     # ---- our side ----
@@ -76,7 +77,7 @@ class World(RuleBasedStateMachine):
         self.exits.set_market("BTCUSDT", MARKET)
 
     def write(self, body: Body) -> None:
-        record = Record(len(self.journal) + 1, self.now_ns, 0, 1, body, names(BUY))
+        record = Record(len(self.journal) + 1, self.now_ns, 0, 1, body, names(self.entry))
         self.journal.append(record)
         self.fold(record)
 
@@ -89,19 +90,26 @@ class World(RuleBasedStateMachine):
         fee=st.booleans(),
         bounds=st.sampled_from([(100, 100), (100, None), (None, 100), (None, None)]),
         prompt=st.sampled_from([True, True, True, False]),
+        rests=st.booleans(),
     )
     def enter(
-        self, filled: int, fee: bool, bounds: tuple[int | None, int | None], prompt: bool
+        self,
+        filled: int,
+        fee: bool,
+        bounds: tuple[int | None, int | None],
+        prompt: bool,
+        rests: bool,
     ) -> None:
         self.plan = ExitPlan(AFTER_S, *bounds)
         self.fee = int(fee and filled > 0)
+        self.entry = replace(BUY, time_in_force="GTC" if rests else "IOC")
         self.start()
         self.write(intent())
         self.write(fired())
         entry = self.arrive(ID, 10)
         if filled:
             self.fill(entry, filled)
-        if filled < 10:
+        if filled < 10 and not rests:
             self.finish(entry, "expired")
         if prompt:
             self.hear_all()
