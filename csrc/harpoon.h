@@ -469,9 +469,15 @@ typedef struct hp_ws_frame {
  * -EINVAL for a host or path with a character that has no place there. `key` is 16 random bytes. */
 int hp_ws_request(char *out, size_t cap, const char *host, const char *path,
                   const uint8_t key[16]);
-/* The server's answer: n > 0 bytes consumed, 0 need more, -HP_EWS_UPGRADE or -HP_EWS_ACCEPT.
- * *status is the HTTP status once the first line is whole, else 0. */
-int hp_ws_response(const uint8_t *buf, size_t len, const uint8_t key[16], int *status);
+
+typedef struct hp_ws_answer { /* HTTP's part of the answer to the upgrade */
+    int status;               /* 0 before its first line is whole */
+    uint32_t retry_after_s;   /* of a refusal, RFC 9110 10.2.3; 0 when it is not said in seconds */
+} hp_ws_answer;
+
+/* The server's answer: n > 0 bytes consumed, 0 need more, -HP_EWS_UPGRADE or -HP_EWS_ACCEPT. What
+ * is no HTTP is refused at its first line, everything else when its header is whole. */
+int hp_ws_response(const uint8_t *buf, size_t len, const uint8_t key[16], hp_ws_answer *said);
 /* One whole frame from a server: n > 0 bytes consumed, 0 need more, -HP_EWS_...
  * `payload_max` bounds a data frame's payload, so that a length alone can be refused. */
 int64_t hp_ws_parse(const uint8_t *buf, size_t len, uint64_t payload_max, hp_ws_frame *frame);

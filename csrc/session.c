@@ -39,7 +39,7 @@ struct hp_session {
     int64_t retry_ns;
     int number;          /* of HP_SESSIONS */
     int port;            /* of `io`, or -1 */
-    int status;          /* HTTP's, in the answer to the upgrade; 0 before */
+    hp_ws_answer answer; /* to the upgrade */
     uint8_t step;        /* enum step */
     int error;           /* of the last end; 0: ours */
     uint8_t cannot_arm;  /* this TLS session's records are OpenSSL's to make */
@@ -451,7 +451,7 @@ static int hear_answer(hp_session *s)
 {
     int n;
     while ((n = read_plaintext(s)) > 0) {
-        int used = hp_ws_response(s->in.bytes, s->in.len, s->opening->key, &s->status);
+        int used = hp_ws_response(s->in.bytes, s->in.len, s->opening->key, &s->answer);
         if (used < 0)
             return used;
         if (used > 0) {
@@ -504,8 +504,12 @@ static int fail_to_open(hp_session *s, int rc)
     if (s->step == UPGRADING) {
         int n = snprintf(what, sizeof what, "WebSocket upgrade of %s, path %s",
                          s->opening->peer, s->opening->path);
-        if (s->status)
-            snprintf(what + n, sizeof what - (size_t)n, " (HTTP status %d)", s->status);
+        size_t room = sizeof what - (size_t)n;
+        if (s->answer.retry_after_s)
+            snprintf(what + n, room, " (HTTP status %d, retry after %u s)", s->answer.status,
+                     s->answer.retry_after_s);
+        else if (s->answer.status)
+            snprintf(what + n, room, " (HTTP status %d)", s->answer.status);
     } else {
         snprintf(what, sizeof what, "%s %s", s->step == SHAKING ? "TLS with" : "connecting to",
                  s->opening->peer);
@@ -519,7 +523,7 @@ int hp_session_start(hp_session *s, hp_opening *opening)
     s->tls = opening->tls;
     s->deadline_ns = hp_now_ns() + opening->timeout_ns;
     hp_incoming_restart(&s->in);
-    s->status = 0;
+    s->answer = (hp_ws_answer){0};
     s->ping_waits = 0;
     s->reason[0] = '\0';
     s->cannot_arm = 0;

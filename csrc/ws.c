@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 
+#define RETRY_AFTER_DIGITS_MAX 9 /* 31 years; fits 32 bits */
 #define HEADER_BLOCK_MAX 16384 /* status line and fields of the server's answer, in bytes */
 #define KEY_TEXT_LEN 24        /* base64 of 16 bytes */
 #define ACCEPT_TEXT_LEN 28     /* base64 of a SHA-1 */
@@ -163,15 +164,40 @@ static int accept_matches(struct span value, const uint8_t key[16])
 }
 
 /* A folded line (RFC 9112 5.2) and a space before the colon both fail as a name. */
+static int split_field(struct span line, struct span *name, struct span *value)
+{
+    *name = (struct span){line.at, 0};
+    while (name->len < line.len && is_token_char(line.at[name->len]))
+        name->len++;
+    if (name->len == 0 || name->len == line.len || line.at[name->len] != ':')
+        return -HP_EWS_UPGRADE;
+    *value = trimmed((struct span){line.at + name->len + 1, line.len - name->len - 1});
+    return 0;
+}
+
+/* Of an upgrade that was refused: RFC 9110 10.2.3, as far as it is a number of seconds. */
+static int read_refusal_field(struct span line, uint32_t *retry_after_s)
+{
+    struct span name, value;
+    uint32_t seconds = 0;
+    if (split_field(line, &name, &value) < 0)
+        return -HP_EWS_UPGRADE;
+    if (!equals_nocase(name, "retry-after") || value.len > RETRY_AFTER_DIGITS_MAX)
+        return 0;
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.at[i] < '0' || value.at[i] > '9')
+            return 0;
+        seconds = 10 * seconds + (uint32_t)(value.at[i] - '0');
+    }
+    *retry_after_s = seconds;
+    return 0;
+}
+
 static int read_field(struct span line, const uint8_t key[16], struct answer *answer)
 {
-    struct span name = {line.at, 0};
-    while (name.len < line.len && is_token_char(line.at[name.len]))
-        name.len++;
-    if (name.len == 0 || name.len == line.len || line.at[name.len] != ':')
+    struct span name, value;
+    if (split_field(line, &name, &value) < 0)
         return -HP_EWS_UPGRADE;
-    struct span value = trimmed((struct span){name.at + name.len + 1, line.len - name.len - 1});
-
     if (equals_nocase(name, "upgrade")) {
         if (!equals_nocase(value, "websocket"))
             return -HP_EWS_UPGRADE;
@@ -189,26 +215,31 @@ static int read_field(struct span line, const uint8_t key[16], struct answer *an
     return 0;
 }
 
-int hp_ws_response(const uint8_t *buf, size_t len, const uint8_t key[16], int *status)
+int hp_ws_response(const uint8_t *buf, size_t len, const uint8_t key[16], hp_ws_answer *said)
 {
     struct answer answer = {0};
     struct span line;
     size_t at = 0;
-    *status = 0;
+    *said = (hp_ws_answer){0};
     if (len > HEADER_BLOCK_MAX)
         len = HEADER_BLOCK_MAX;
     int rc = next_line(buf, len, &at, &line);
     if (rc <= 0)
         return rc;
-    *status = status_of(line);
-    if (*status != 101 || line.at[7] == '0') /* RFC 9110 7.8: HTTP/1.0 has no upgrade */
+    said->status = status_of(line);
+    if (said->status == 0)
         return -HP_EWS_UPGRADE;
-    while ((rc = next_line(buf, len, &at, &line)) > 0 && line.len > 0)
-        if ((rc = read_field(line, key, &answer)) < 0)
+    /* RFC 9110 7.8: HTTP/1.0 has no upgrade */
+    int refused = said->status != 101 || line.at[7] == '0';
+    while ((rc = next_line(buf, len, &at, &line)) > 0 && line.len > 0) {
+        rc = refused ? read_refusal_field(line, &said->retry_after_s)
+                     : read_field(line, key, &answer);
+        if (rc < 0)
             return rc;
+    }
     if (rc <= 0)
         return rc;
-    if (!answer.upgrade || !answer.connection)
+    if (refused || !answer.upgrade || !answer.connection)
         return -HP_EWS_UPGRADE;
     return answer.accept ? (int)at : -HP_EWS_ACCEPT;
 }

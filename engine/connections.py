@@ -27,7 +27,7 @@ from engine.venues.binance_limits import (
     Pause,
     RateLimits,
     VenueLimit,
-    upgrade_status,
+    upgrade_refusal,
 )
 from engine.venues.binance_session import SessionRequests
 
@@ -453,9 +453,11 @@ class Links:
             self._retry_later(link, VenueError(f"{self._venue} was left again: {reason}"))
 
     def _on_not_opened(self, link: Link, reason: str, code: int) -> None:
-        status = upgrade_status(reason)
+        status, wait_s = upgrade_refusal(reason) or (None, None)
         if status in (SLOW_DOWN, BANNED):
-            self._heed(self.limits.refused(status, None, self.venue_ms()))
+            venue_ms = self.venue_ms()
+            until_ms = None if wait_s is None else venue_ms + 1000 * wait_s
+            self._heed(self.limits.refused(status, until_ms, venue_ms))
         elif link.candidates:
             self._connect_next(link)
             return

@@ -17,7 +17,7 @@ from engine.venues.binance_limits import (
     WEIGHTS,
     RateLimits,
     VenueLimit,
-    upgrade_status,
+    upgrade_refusal,
 )
 
 MINUTE = 60_000
@@ -184,13 +184,14 @@ def test_whatever_the_venue_sends(rows: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"),
+    ("reason", "refusal"),
     [
-        ("WebSocket upgrade of venue.example, path /ws (HTTP status 418): refused", 418),
-        ("WebSocket upgrade of venue.example, path /ws (HTTP status 429)", 429),
+        ("WebSocket upgrade of venue.example, path /ws (HTTP status 418): refused", (418, None)),
+        ("WebSocket upgrade of venue.example, path /ws (HTTP status 429)", (429, None)),
+        ("upgrade of x, path / (HTTP status 429, retry after 30 s): refused", (429, 30)),
         ("WebSocket upgrade of venue.example, path /418", None),
         ("", None),
     ],
 )
-def test_the_status_of_a_refused_upgrade(reason: str, status: int | None) -> None:
-    assert upgrade_status(reason) == status
+def test_how_an_upgrade_was_refused(reason: str, refusal: tuple[int, int | None] | None) -> None:
+    assert upgrade_refusal(reason) == refusal

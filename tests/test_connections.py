@@ -668,6 +668,23 @@ def test_an_upgrade_that_is_refused(status: int, bans: int) -> None:
     assert len(it.connects) == 3
 
 
+def test_an_upgrade_that_is_refused_is_tried_again_when_the_venue_says() -> None:
+    it = world()
+    it.accepts = False
+    it.open_failure = (
+        "WebSocket upgrade of venue.example, path / (HTTP status 429, retry after 300 s)",
+        lib.HP_EWS_UPGRADE,
+    )
+    it.drop(1)
+    it.run(10)
+    it.accepts = True
+    connected = len(it.connects)
+    it.run(285, tick_s=0.1)
+    assert len(it.connects) == connected
+    it.run(30, tick_s=0.1)
+    assert it.links.ready == (0, 1)
+
+
 # ---- clocks --------------------------------------------------------------------------------------
 
 

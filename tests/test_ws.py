@@ -68,10 +68,16 @@ def answer(status_line: bytes = SWITCHING, *fields: bytes) -> bytes:
     return b"\r\n".join((status_line, *(fields or FIELDS), b"", b""))
 
 
+def told(data: bytes, key: bytes = KEY) -> tuple[int, int, int]:
+    """(return code, status, seconds of Retry-After)"""
+    said = ffi.new("hp_ws_answer *", (-1, 77))
+    code = lib.hp_ws_response(ROOM.put(data), len(data), key, said)
+    return int(code), int(said.status), int(said.retry_after_s)
+
+
 def response(data: bytes, key: bytes = KEY) -> tuple[int, int]:
     """(return code, status)"""
-    status = ffi.new("int *", -1)
-    return int(lib.hp_ws_response(ROOM.put(data), len(data), key, status)), int(status[0])
+    return told(data, key)[:2]
 
 
 def test_request_is_what_rfc_6455_asks_for() -> None:
@@ -223,7 +229,39 @@ def test_response_with_the_wrong_accept(fields: tuple[bytes, ...]) -> None:
 )
 def test_response_with_another_status(line: bytes, status: int) -> None:
     assert response(answer(line)) == (-lib.HP_EWS_UPGRADE, status)
-    assert response(line + b"\r\n") == (-lib.HP_EWS_UPGRADE, status)
+    at_first = 0 if status else -lib.HP_EWS_UPGRADE  # a refusal may say when to come again
+    assert response(line + b"\r\n") == (at_first, status)
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ((b"Retry-After: 30",), 30),
+        ((b"Date: x", b"retry-AFTER:\t120 ", b"Content-Length: 8"), 120),
+        ((b"Retry-After: 999999999",), 999_999_999),
+        ((b"Retry-After: 1000000000",), 0),
+        ((b"Retry-After: 0",), 0),
+        ((b"Retry-After:",), 0),
+        ((b"Retry-After: -1",), 0),
+        ((b"Retry-After: 3 0",), 0),
+        ((b"Retry-After: Fri, 31 Dec 1999 23:59:59 GMT",), 0),
+        ((b"Retry-Afters: 30",), 0),
+        ((b"X: Retry-After: 30",), 0),
+    ],
+)
+def test_when_a_refusal_wants_us_again(fields: tuple[bytes, ...], seconds: int) -> None:
+    whole = answer(b"HTTP/1.1 429 Too Many Requests", *fields)
+    assert told(whole + b"slow down") == (-lib.HP_EWS_UPGRADE, 429, seconds)
+    for cut in range(len(whole)):
+        assert told(whole[:cut])[0] == 0
+    assert told(answer(SWITCHING, *FIELDS, *fields))[2] == 0
+
+
+def test_a_refusal_that_is_no_http_is_one_all_the_same() -> None:
+    line = b"HTTP/1.1 429 Too Many Requests"
+    assert told(answer(line, b"no colon")) == (-lib.HP_EWS_UPGRADE, 429, 0)
+    endless = answer(line, b"X: " + b"a" * HEADER_BLOCK_MAX)
+    assert told(endless) == (-lib.HP_EWS_UPGRADE, 429, 0)
 
 
 def test_response_is_bounded() -> None:

@@ -172,10 +172,11 @@ def _natural(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= _NUMBER_MOST else None
 
 
-_HTTP_STATUS = re.compile(r"\(HTTP status ([0-9]{3})\)")
+_REFUSED = re.compile(r"\(HTTP status ([0-9]{3})(?:, retry after ([0-9]{1,9}) s)?\)")
 
 
-def upgrade_status(reason: str) -> int | None:
-    """The HTTP status that refused an upgrade, from the words of a Closed record."""
-    found = _HTTP_STATUS.search(reason)
-    return int(found[1]) if found else None
+def upgrade_refusal(reason: str) -> tuple[int, int | None] | None:
+    """The HTTP status that refused an upgrade and the seconds of its Retry-After, from the words of
+    a Closed record."""
+    found = _REFUSED.search(reason)
+    return (int(found[1]), int(found[2]) if found[2] else None) if found else None
