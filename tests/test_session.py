@@ -121,6 +121,10 @@ FAILURES = {
         answering(endless_header),
         "upgrade of localhost port .*status 101.*did not agree",
     ),
+    "429": (
+        answering(lambda _: b"HTTP/1.1 429 Slow Down\r\nRetry-After: 30\r\n\r\nsoon"),
+        "upgrade of localhost port .*status 429, retry after 30 s\\)",
+    ),
     "not HTTP": (
         answering(lambda _: b"SSH-2.0-OpenSSH_9.2\r\n"),
         "upgrade of localhost port .*did not agree",
