@@ -10,6 +10,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -298,6 +299,21 @@ async def test_a_ping_can_stay_unanswered() -> None:
         assert (await ask(client, PING))["id"] == 3
         assert not silent.done()
         silent.cancel()
+
+
+@in_a_loop
+async def test_a_market_can_fall_silent() -> None:
+    async with ExchangeSim(fault_specs=["lose-quote"]) as sim:
+        quotes: list[dict[str, Any]] = []
+        sim.watch_quotes(quotes.append)
+        url = f"{sim.stream_url}/ws/btcusdt@bookTicker"
+        async with connect(url, ssl=trusting(sim.ca_file)) as client:
+            await client.send('{"method": "LIST_SUBSCRIPTIONS", "id": 1}')
+            assert json.loads(await client.recv()) == {"result": ["btcusdt@bookTicker"], "id": 1}
+            assert (sim.faults.applied["lose-quote"], quotes) == (1, [])
+            sim.faults = FaultPlan()
+            sim.venue.set_price("BTCUSDT", Decimal(61_000))
+            assert json.loads(await client.recv()) == quotes[-1]
 
 
 # ---- events --------------------------------------------------------------------------------------

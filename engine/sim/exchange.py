@@ -23,11 +23,11 @@ import ssl
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -212,6 +212,10 @@ class ExchangeSim:
         """serverShutdown to every WebSocket, which is closed after so many seconds; who connects
         in the meantime is not told and stays."""
         self._loop.call_soon_threadsafe(self._announce_shutdown, after_s)
+
+    def watch_quotes(self, told: Callable[[dict[str, Any]], None]) -> None:
+        """Every best bid and ask that is sent to somebody, as on the stream."""
+        self._streams.on_quote = told
 
     def set_price(self, symbol: str, price: Decimal) -> None:
         """As of the venue; from any thread."""

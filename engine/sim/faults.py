@@ -44,8 +44,9 @@ MESSAGE_FAULTS = {
     "coalesce": "a message waits up to 20 ms for the next ones and goes out together with them",
 }
 PING_FAULTS = {"no-pong": "a client's ping is not answered"}
+MARKET_FAULTS = {"lose-quote": "a best bid and ask is not sent on the market streams"}
 FAULTS = {
-    **(ORDER_FAULTS | EVENT_FAULTS | MESSAGE_FAULTS | PING_FAULTS),
+    **(ORDER_FAULTS | EVENT_FAULTS | MESSAGE_FAULTS | PING_FAULTS | MARKET_FAULTS),
     "skew=MS": "the venue's clock is so far ahead, or behind as with skew=-700",
 }
 

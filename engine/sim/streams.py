@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.frames import CloseCode
 
+from engine.sim.faults import MARKET_FAULTS
 from engine.sim.websocket import Clients, Draw, Habits, Peer
 
 NS_PER_S = 1_000_000_000
@@ -45,6 +47,7 @@ class Streams(Clients):
     def __init__(self, habits: Habits, draw: Draw) -> None:
         super().__init__(habits, draw)
         self.quotes: dict[str, Payload] = {}  # the latest of every bookTicker stream
+        self.on_quote: Callable[[Payload], None] = lambda _: None  # one is sent to somebody
         self._said: set[str] = set()  # since the last heartbeat
 
     def new_peer(self) -> StreamPeer:
@@ -71,7 +74,7 @@ class StreamPeer(Peer):
 
     def __init__(self, clients: Streams) -> None:
         super().__init__(clients)
-        self._quotes = clients.quotes
+        self._market = clients
         self.streams: dict[str, None] = {}
         self._is_combined = False
         self._messages = (0, 0)  # the current second and how many have come in it
@@ -110,6 +113,10 @@ class StreamPeer(Peer):
         self.say("!serverShutdown", {"e": "serverShutdown", "E": now_ms})
 
     def say(self, stream: str, payload: Payload) -> None:
+        if stream.endswith("@bookTicker"):
+            if self.draw(MARKET_FAULTS):
+                return
+            self._market.on_quote(payload)
         document = {"stream": stream, "data": payload} if self._is_combined else payload
         self.send(json.dumps(document, separators=(",", ":")))
 
@@ -142,8 +149,8 @@ class StreamPeer(Peer):
             return
         self.streams |= new
         for name in new:
-            if name in self._quotes:
-                self.say(name, self._quotes[name])
+            if name in self._market.quotes:
+                self.say(name, self._market.quotes[name])
 
 
 def read_request(message: str | bytes) -> dict[str, Any]:
