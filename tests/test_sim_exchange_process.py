@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import connect
@@ -155,6 +156,29 @@ def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
         assert child.stdin is not None
         child.stdin.close()
         assert child.wait(STOP_S) == 0
+
+
+def test_a_second_one_on_a_port_leaves_the_files_of_the_first_alone(tmp_path: Path) -> None:
+    ca_file, ledger = tmp_path / "ca.pem", tmp_path / "ledger.jsonl"
+    flags = ("--ca-out", str(ca_file), "--ledger", str(ledger))
+    keys = ("--hmac-key", f"{API_KEY}:{API_SECRET}")
+
+    async def order(ready: dict[str, Any]) -> None:
+        async with connect(ready["ws_url"], ssl=trusting(ca_file)) as client:
+            assert (await place(client, MARKET))["status"] == 200
+
+    with process(*flags, *keys) as (_, ready):
+        asyncio.run(order(ready))
+        before = ca_file.read_bytes(), ledger.read_bytes()
+        for name, url in (("--ws-port", "ws_url"), ("--rest-port", "rest_url")):
+            port = str(urlsplit(ready[url]).port)
+            command = [sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", *flags]
+            ended = subprocess.run([*command, name, port], capture_output=True, text=True)
+            assert (ended.returncode, ended.stdout) == (2, "")
+            assert f"cannot listen on 127.0.0.1:{port} (" in ended.stderr
+            assert f"choose another {name}" in ended.stderr
+        assert (ca_file.read_bytes(), ledger.read_bytes()) == before
+        assert b"whale-1" in before[1]
 
 
 @pytest.mark.parametrize(

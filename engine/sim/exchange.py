@@ -64,10 +64,12 @@ from engine.sim.websocket import (
     Clients,
     Habits,
     Peer,
-    listen,
+    bind,
+    serve,
 )
 
 PATH = "/ws-api/v3"
+PORT_FLAGS = ("--ws-port", "--stream-port", "--rest-port")
 STEP_INTERVAL_S = 0.1  # how often the market moves
 REORDER_S = 0.1  # an event that is to come after the next one waits no longer
 SHUTDOWN_S = 1.0  # between serverShutdown and the end; the documents promise no time
@@ -176,19 +178,18 @@ class ExchangeSim:
         with contextlib.ExitStack() as resources:
             directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="harpoon-sim-"))
             files = authority.issue(Path(directory))
-            self.ca_file = files.ca_file
-            if self._ca_out is not None:
-                with _writing("the CA certificate", self._ca_out):
-                    shutil.copyfile(files.ca_file, self._ca_out)
-                self.ca_file = self._ca_out
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(files.certificate_file, files.key_file)
+            await self._bind(context, resources)
+            # Only now: whoever has these ports already may have these files too.
+            self.ca_file = self._hand_out(files.ca_file)
             if self.ledger_file is not None:
                 with _writing("the ledger", self.ledger_file):
                     self._ledger_stream = resources.enter_context(
                         open(self.ledger_file, "w", encoding="utf-8")
                     )
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(files.certificate_file, files.key_file)
-            await self._listen(context, resources)
+            for listener, flag in zip(self._listeners, PORT_FLAGS, strict=True):
+                await serve(listener, flag)
             self._resources = resources.pop_all()
         self._market = asyncio.create_task(self._run_market())
 
@@ -234,20 +235,30 @@ class ExchangeSim:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    async def _listen(self, context: ssl.SSLContext, resources: contextlib.ExitStack) -> None:
+    async def _bind(self, context: ssl.SSLContext, resources: contextlib.ExitStack) -> None:
+        """Take the ports; nobody is let in yet."""
         self._listeners: list[asyncio.Server] = []
-        for factory, port, flag in (
-            (lambda: ApiPeer(self, self._api), self._ports[0], "--ws-port"),
-            (self._streams.new_peer, self._ports[1], "--stream-port"),
-            (self._rest.new_protocol, self._ports[2], "--rest-port"),
-        ):
-            listener = await listen(factory, port, flag, context)
+        factories = (
+            lambda: ApiPeer(self, self._api),
+            self._streams.new_peer,
+            self._rest.new_protocol,
+        )
+        for factory, port, flag in zip(factories, self._ports, PORT_FLAGS, strict=True):
+            listener = await bind(factory, port, flag, context)
             resources.callback(listener.close)
             self._listeners.append(listener)
         hosts = [f"{HOST}:{each.sockets[0].getsockname()[1]}" for each in self._listeners]
         self.url = f"wss://{hosts[0]}{PATH}"
         self.stream_url = f"wss://{hosts[1]}"
         self.rest_url = f"https://{hosts[2]}"
+
+    def _hand_out(self, ca_file: Path) -> Path:
+        """Where clients find it."""
+        if self._ca_out is None:
+            return ca_file
+        with _writing("the CA certificate", self._ca_out):
+            shutil.copyfile(ca_file, self._ca_out)
+        return self._ca_out
 
     async def _run_market(self) -> None:
         beat_at = time.monotonic()

@@ -8,10 +8,11 @@ misbehave: engine.sim.faults.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -328,12 +329,26 @@ class Peer(asyncio.Protocol):
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, act)
 
 
-async def listen(
+async def bind(
     factory: Callable[[], asyncio.Protocol], port: int, flag: str, context: ssl.SSLContext
 ) -> asyncio.Server:
-    """A TLS server on HOST; ConfigError, which names `flag`, when it cannot be."""
+    """A TLS server on HOST that lets nobody in yet; ConfigError, which names `flag`, when another
+    one has the port."""
+    loop = asyncio.get_running_loop()
+    with _using(port, flag):
+        return await loop.create_server(factory, HOST, port, ssl=context, start_serving=False)
+
+
+async def serve(listener: asyncio.Server, flag: str) -> None:
+    """Let clients in; ConfigError when another server was quicker."""
+    with _using(listener.sockets[0].getsockname()[1], flag):
+        await listener.start_serving()
+
+
+@contextlib.contextmanager
+def _using(port: int, flag: str) -> Iterator[None]:
     try:
-        return await asyncio.get_running_loop().create_server(factory, HOST, port, ssl=context)
+        yield
     except OSError as error:
         raise ConfigError(
             f"the exchange simulator cannot listen on {HOST}:{port} ({error.strerror}): "
