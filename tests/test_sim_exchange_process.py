@@ -181,6 +181,30 @@ def test_a_second_one_on_a_port_leaves_the_files_of_the_first_alone(tmp_path: Pa
         assert b"whale-1" in before[1]
 
 
+@pytest.mark.parametrize("spin", [(), ("--spin",)])
+def test_an_order_that_the_ledger_has_no_room_for_is_its_end(spin: tuple[str, ...]) -> None:
+    async def order(ready: dict[str, Any]) -> None:
+        context = trusting(Path(ready["ca_file"]))
+        async with (
+            connect(ready["ws_url"], ssl=context) as client,
+            connect(ready["ws_url"], ssl=context) as other,
+        ):
+            with pytest.raises(ConnectionClosed) as caught:
+                await place(client, MARKET)
+            assert caught.value.rcvd is None
+            with pytest.raises(ConnectionClosed):
+                await ask(other, {"id": 1, "method": "time"})
+
+    keys = ("--hmac-key", f"{API_KEY}:{API_SECRET}")
+    with process("--ledger", "/dev/full", *keys, *spin) as (child, ready):
+        asyncio.run(order(ready))
+        assert child.wait(STOP_S) == 1
+        said, complaint = child.communicate()
+        assert said == ""
+        assert "cannot be written to /dev/full any more (No space left on device)" in complaint
+        assert len(complaint.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

@@ -15,7 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
+import io
 import json
+import os
 import re
 import secrets
 import shutil
@@ -27,7 +30,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -35,7 +38,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from websockets.frames import CloseCode
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, HarpoonError
 from engine.sim import authority
 from engine.sim.binance import Venue
 from engine.sim.faults import (
@@ -94,7 +97,8 @@ class ExchangeSim:
     that HTTP status; `venue.keys` without a key revokes it.
 
     `ed25519_key` is an API key and its public key in PEM. ConfigError when that is none, or
-    `fault_specs` are no faults.
+    `fault_specs` are no faults. `on_failure` is called when the ledger file cannot be written: then
+    everybody has been cut already, and `stop` raises the reason.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class ExchangeSim:
         balances: Mapping[str, Decimal] | None = None,
         limits: Limits | None = None,
         fault_specs: Sequence[str] = (),
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.api_key, self.api_secret = hmac_key or (secrets.token_hex(32), secrets.token_hex(32))
         self.ed25519_api_key = ed25519_key and ed25519_key[0]
@@ -150,7 +155,9 @@ class ExchangeSim:
         self.faults = FaultPlan(fault_specs, seed or 0)
         self._ports = (ws_port, stream_port, rest_port)
         self._ca_out = ca_out
-        self._ledger_stream: IO[str] | None = None
+        self._ledger_stream: io.FileIO | None = None
+        self._on_failure = on_failure
+        self._failure: HarpoonError | None = None
 
     @property
     def rejections(self) -> Counter[str]:
@@ -186,7 +193,7 @@ class ExchangeSim:
             if self.ledger_file is not None:
                 with _writing("the ledger", self.ledger_file):
                     self._ledger_stream = resources.enter_context(
-                        open(self.ledger_file, "w", encoding="utf-8")
+                        open(self.ledger_file, "wb", buffering=0)
                     )
             for listener, flag in zip(self._listeners, PORT_FLAGS, strict=True):
                 await serve(listener, flag)
@@ -194,7 +201,8 @@ class ExchangeSim:
         self._market = asyncio.create_task(self._run_market())
 
     async def stop(self) -> None:
-        """Close every connection (1001) and the files, within a second."""
+        """Close every connection (1001) and the files, within a second. HarpoonError when it had
+        failed before."""
         with self._resources:
             for listener in self._listeners:
                 listener.close()
@@ -203,6 +211,8 @@ class ExchangeSim:
             self._market.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._market
+        if self._failure is not None:
+            raise self._failure
 
     def drop_all(self) -> None:
         """Every connection ends now, as if the machine had died."""
@@ -306,8 +316,25 @@ class ExchangeSim:
             self.ledger.append(entry)
         elif isinstance(entry, FillEntry):
             self.fills.append(entry)
-        if self._ledger_stream is not None:
-            print(json.dumps(dataclasses.asdict(entry)), file=self._ledger_stream, flush=True)
+        if self._ledger_stream is not None and self._failure is None:
+            line = json.dumps(dataclasses.asdict(entry)).encode() + b"\n"
+            try:
+                if self._ledger_stream.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        """What the ledger does not have must not be known to anybody: end before it is said."""
+        self._failure = HarpoonError(
+            f"the ledger cannot be written to {self.ledger_file} any more ({error.strerror}), so "
+            "the exchange simulator has ended: make room there, or choose another file."
+        )
+        for listener in self._listeners:
+            listener.close()
+        for clients in (self._api, self._streams, self._rest):
+            clients.drop_all()
+        self._on_failure()
 
 
 def _rest_error(fault: Fault, now_ms: int) -> RestReply:

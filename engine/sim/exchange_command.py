@@ -143,6 +143,7 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
         seed=args.seed,
         trades=args.trades,
         fault_specs=args.fault,
+        on_failure=told.set,
     )
     async with sim:
         ready = {
