@@ -443,3 +443,24 @@ def test_filters_are_looked_at_before_anything_is_cancelled(client: Client) -> N
     refusal = client.refusal("order.cancelReplace", cancelReplaceMode="ALLOW_FAILURE", **OLD, **bad)
     assert refusal == (-1013, "Filter failure: PRICE_FILTER")
     assert client.status("old")["status"] == "NEW"
+
+
+@pytest.mark.parametrize("mode", ["STOP_ON_FAILURE", "ALLOW_FAILURE"])
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ({}, -1102),
+        ({"cancelOrderId": "abc"}, -1100),
+        (OLD | {"cancelRestrictions": "BANANA"}, -1145),
+        (OLD | {"cancelNewClientOrderId": "\u00e9 \u00e9"}, -1100),
+    ],
+)
+def test_a_replacement_that_cannot_be_read_attempts_nothing(
+    client: Client, mode: str, bad: dict[str, Any], code: int
+) -> None:
+    client.place(side="BUY", price="50000", newClientOrderId="old")
+    reply = client.reply("order.cancelReplace", cancelReplaceMode=mode, **bad, **NEW)
+    assert (reply["status"], reply["error"]["code"]) == (400, code)
+    assert "data" not in reply["error"]
+    assert [each["clientOrderId"] for each in client.ask("openOrders.status")] == ["old"]
+    assert reply["rateLimits"][0]["count"] == 1

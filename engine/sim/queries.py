@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from engine.sim import account, lists, orders
 from engine.sim.call import Call, Params
 from engine.sim.request import ApiError, read_choice, read_long
-from engine.sim.trading import find, find_list
+from engine.sim.trading import find, find_list, read_order_name
 
 ROWS_DEFAULT, ROWS_MAX = 500, 1000
 Row = TypeVar("Row")
@@ -23,7 +23,7 @@ def account_status(call: Call, params: Params) -> dict[str, Any]:
 
 def order_status(call: Call, params: Params) -> dict[str, Any]:
     """Heading "Query order (USER_DATA)"."""
-    order = find(call, params, "orderId", "origClientOrderId")
+    order = find(call, params, read_order_name(params, "orderId", "origClientOrderId"))
     if order is None:
         raise ApiError(-2013, "Order does not exist.")
     return orders.described(order)
