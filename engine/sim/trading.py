@@ -78,6 +78,8 @@ def cancel_replace(call: Call, params: Params) -> dict[str, Any]:
     if not exceeded:
         call.limiter.count_orders(1)  # whatever becomes of it
     cancel_result, cancel_response = _attempt(cancel_old)
+    if exceeded and cancel_result == "FAILURE" and mode == "STOP_ON_FAILURE":
+        raise exceeded  # the table of results has 429 there
     new_result, new_response = "NOT_ATTEMPTED", None
     if cancel_result == "SUCCESS" or mode == "ALLOW_FAILURE":
         new_result, new_response = _attempt(place_new)
