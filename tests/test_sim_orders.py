@@ -354,6 +354,20 @@ def test_a_cancel_frees_the_client_id_and_is_found_under_both(client: Client) ->
     assert client.status("mine")["status"] == "NEW"
 
 
+def test_a_client_id_is_one_symbols(client: Client) -> None:
+    btc = LIMIT | {"side": "BUY", "price": "50000", "newClientOrderId": "same"}
+    eth = btc | {"symbol": "ETHUSDT", "price": "2000"}
+    ids = [client.ask("order.place", **params)["orderId"] for params in (btc, eth)]
+    for params in (btc, eth):
+        assert client.refusal("order.place", **params) == DUPLICATE
+    for symbol, order_id in zip(("BTCUSDT", "ETHUSDT"), ids, strict=True):
+        named = {"symbol": symbol, "origClientOrderId": "same"}
+        assert client.ask("order.status", **named)["orderId"] == order_id
+        assert client.ask("order.cancel", **named)["orderId"] == order_id
+        assert client.ask("order.status", **named)["status"] == "CANCELED"
+    assert client.refusal("order.status", symbol="SOLUSDT", origClientOrderId="same")[0] == -2013
+
+
 @pytest.mark.parametrize(
     ("restriction", "filled", "refusal"),
     [

@@ -170,7 +170,7 @@ def find(call: Call, params: Params, name: OrderName) -> Order | None:
     if name.order_id is not None:
         order = call.engine.orders.get(name.order_id)
     else:
-        order = call.engine.order_by_client_id(name.client_id or "")
+        order = call.engine.order_by_client_id(symbol.name, name.client_id or "")
     if order is None or order.symbol is not symbol:
         return None
     if name.client_id not in (None, order.client_id, order.original_client_id):
