@@ -8,7 +8,7 @@ import json
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from engine.errors import ConfigError
-from engine.sim import websocket
+from engine.sim import exchange, websocket
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FAULTS, ORDER_FAULTS, REQUEST_FAULTS, FaultEntry, FaultPlan
 from engine.sim.node import NODE_FAULTS
@@ -319,40 +319,76 @@ async def test_a_market_can_fall_silent() -> None:
 # ---- events --------------------------------------------------------------------------------------
 
 
+ANSWER = "answer"
+
+
+async def heard(
+    sim: ExchangeSim, monkeypatch: pytest.MonkeyPatch, rounds: Sequence[str], messages: int
+) -> list[tuple[str, float]]:
+    """The venue is a stand-in that delivers a round's events, a letter each, while it answers a
+    request, and rounds begin 60 ms apart: so many messages, and when each came after the last
+    request was sent."""
+    delivers: list[Callable[[str], None]] = []
+    connect_venue, due = sim.venue.connect, [*rounds]
+
+    def connecting(real_ns: int, show: bool, deliver: Callable[[str], None]) -> Any:
+        delivers.append(deliver)
+        return connect_venue(real_ns, show, deliver)
+
+    def answering(*_: object) -> str:
+        for event in due.pop(0):
+            delivers[0](event)
+        return ANSWER
+
+    monkeypatch.setattr(sim.venue, "connect", connecting)
+    monkeypatch.setattr(sim.venue, "answer", answering)
+    clock_s = asyncio.get_running_loop().time
+    async with client_of(sim) as client:
+        for number in range(len(rounds)):
+            await asyncio.sleep(0.06 if number else 0)
+            sent_s = clock_s()
+            await client.send(json.dumps(PING))
+        return [(str(await client.recv()), clock_s() - sent_s) for _ in range(messages)]
+
+
 @pytest.mark.parametrize(
-    ("name", "heard"),
+    ("name", "expected"),
     [
-        ("lose-event", ["b", "c"]),
-        ("duplicate-event", ["a", "a", "b", "c"]),
-        ("reorder-event", ["b", "a", "c"]),
+        ("lose-event", ["b", "c", ANSWER]),
+        ("duplicate-event", ["a", "a", "b", "c", ANSWER]),
+        ("reorder-event", ["b", "a", "c", ANSWER]),
     ],
 )
 def test_events_can_be_lost_doubled_and_late(
-    name: str, heard: list[str], monkeypatch: pytest.MonkeyPatch
+    name: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The venue is a stand-in that delivers three events while it answers."""
-    delivers: list[Callable[[str], None]] = []
-
     async def run() -> None:
         async with ExchangeSim() as sim:
-            connect_venue, answer = sim.venue.connect, sim.venue.answer
-
-            def connecting(real_ns: int, show: bool, deliver: Callable[[str], None]) -> Any:
-                delivers.append(deliver)
-                return connect_venue(real_ns, show, deliver)
-
-            def answering(*request: Any) -> str:
-                for event in "abc":
-                    delivers[0](event)
-                return answer(*request)
-
-            monkeypatch.setattr(sim.venue, "connect", connecting)
-            monkeypatch.setattr(sim.venue, "answer", answering)
             sim.faults.next(name)
-            async with client_of(sim) as client:
-                await client.send(json.dumps(PING))
-                assert [await client.recv() for _ in heard] == heard
-                assert json.loads(str(await client.recv()))["id"] == 3
+            got = await heard(sim, monkeypatch, ["abc"], len(expected))
+            assert [text for text, _ in got] == expected
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected", "late"),
+    [
+        (["abcde"], ["b", "a", "d", "c", ANSWER, "e"], 3),
+        (["a", "bc"], [ANSWER, "b", "a", ANSWER, "c"], 2),  # c's own time, not what a left of its
+    ],
+)
+def test_events_that_are_always_late_change_places_in_pairs(
+    rounds: list[str], expected: list[str], late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "REORDER_S", 1.0)  # whatever else the machine does meanwhile
+
+    async def run() -> None:
+        async with ExchangeSim(fault_specs=["reorder-event"]) as sim:
+            got = await heard(sim, monkeypatch, rounds, len(expected))
+            assert [text for text, _ in got] == expected
+            assert got[-1][1] >= 1.0
+            assert sim.faults.applied == {"reorder-event": late}
 
     asyncio.run(run())
 

@@ -44,6 +44,7 @@ from engine.sim.binance import Venue
 from engine.sim.faults import (
     EVENT_FAULTS,
     ORDER_FAULTS,
+    PROMPT_EVENT_FAULTS,
     REFUSALS,
     REQUEST_FAULTS,
     UNKNOWN_OUTCOMES,
@@ -352,7 +353,7 @@ class ApiPeer(Peer):
         super().__init__(clients)
         self._sim = sim
         self._answered = 0
-        self._late: list[str] = []  # events that wait for the next one
+        self._late: str | None = None  # the event that waits for the next one
 
     def refuse(self) -> tuple[HTTPStatus, str] | None:
         if self._sim.refuse_upgrade_status is not None:
@@ -428,20 +429,20 @@ class ApiPeer(Peer):
 
     def _on_event(self, text: str) -> None:
         """An event of this connection, unless and as a fault has it."""
-        fault = self.draw(EVENT_FAULTS)
+        fault = self.draw(EVENT_FAULTS if self._late is None else PROMPT_EVENT_FAULTS)
         name = fault.name if fault is not None else ""
         if name == "reorder-event":
-            self._late.append(text)
-            asyncio.get_running_loop().call_later(REORDER_S, self._send_late)
+            self._late = text
+            self._in(REORDER_S, "late", self._send_late)
             return
         for _ in range({"lose-event": 0, "duplicate-event": 2}.get(name, 1)):
             self.send(text)
         self._send_late()
 
     def _send_late(self) -> None:
-        late, self._late = self._late, []
-        for text in late:
-            self.send(text)
+        late, self._late = self._late, None
+        if late is not None:
+            self.send(late)
 
 
 def _id_of(message: str | bytes) -> object:

@@ -34,9 +34,11 @@ REQUEST_FAULTS = {
     "shutdown": "executed; serverShutdown is sent, and after DURATION the connection ends",
 }
 ORDER_FAULTS = {"reject": "an order is refused with -2010, not executed"} | REQUEST_FAULTS
-EVENT_FAULTS = {
+PROMPT_EVENT_FAULTS = {  # those of an event that another one waits for already
     "lose-event": "a user data event is not sent",
     "duplicate-event": "a user data event is sent twice",
+}
+EVENT_FAULTS = PROMPT_EVENT_FAULTS | {
     "reorder-event": "a user data event is sent after the next one, or after 100 ms",
 }
 MESSAGE_FAULTS = {
