@@ -293,6 +293,19 @@ def test_transactions_are_lost_doubled_and_reordered_as_the_seed_says(
     assert 1 <= applied["gap"] <= 10
 
 
+def test_each_second_transaction_changes_places_when_all_are_to(
+    start: Callable[..., Node],
+) -> None:
+    heard, done = hear_numbers(start(*SYNTHETIC, "--fault", "reorder"))
+    assert [number for number, _ in heard] == [place ^ 1 for place in range(500)]
+    assert (done["faults"], done["messages"]) == ({"reorder": 250}, 500)
+
+
+def test_no_gap_begins_within_another(start: Callable[..., Node]) -> None:
+    heard, done = hear_numbers(start(*SYNTHETIC, "--fault", "gap"))
+    assert (heard, done["messages"], done["faults"]) == ([], 0, {"gap": 5})
+
+
 def test_a_restarted_node_counts_from_zero(start: Callable[..., Node]) -> None:
     node = start(*SYNTHETIC, "--rate", 150, "--fault", "restart=0.003")  # 0.7 s to come back in
     heard, done = hear_numbers(node)

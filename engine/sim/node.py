@@ -20,7 +20,7 @@ import select
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -47,6 +47,7 @@ NODE_FAULTS = {
     "stall": "nothing is sent for DURATION, then everything that has become due",
     "restart": "the node ends and comes back at the same place: the numbers start at 0",
 }
+SUCCESSOR_FAULTS = tuple(name for name in NODE_FAULTS if name != "reorder")
 DURATIONS_S = {"delay": 0.2, "stall": 5.0}
 
 
@@ -200,6 +201,7 @@ class Outlet:
         self._labels = labels
         self._unheard = {TOPIC, LABELS_TOPIC} if labels else {TOPIC}
         self.messages = 0
+        self._held: tuple[bytes, int] | None = None
         self._open(endpoint)
         self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
 
@@ -217,6 +219,14 @@ class Outlet:
                     self._unheard = {t for t in self._unheard if not t.startswith(word[1:])}
         return not self._unheard
 
+    @property
+    def possible_faults(self) -> Collection[str]:
+        """What can be drawn for the next transaction: within a gap it is lost anyway, and only one
+        waits for its successor."""
+        if self._to_lose:
+            return ()
+        return NODE_FAULTS if self._held is None else SUCCESSOR_FAULTS
+
     def publish(self, raw: bytes, fault: str = "") -> None:
         """As one of NODE_FAULTS has it, other than those that are a matter of time."""
         if fault == "restart":
@@ -227,7 +237,7 @@ class Outlet:
         if self._to_lose or fault == "drop":
             self._to_lose = max(0, self._to_lose - 1)
         elif fault == "reorder":
-            self._held.append((raw, number))
+            self._held = raw, number
         else:
             self._send(raw, number)
             if fault == "duplicate":
@@ -236,13 +246,13 @@ class Outlet:
 
     def release(self) -> None:
         """Send what waits for its successor."""
-        for raw, number in self._held:
-            self._send(raw, number)
-        self._held.clear()
+        if self._held is not None:
+            self._send(*self._held)
+            self._held = None
 
     def _open(self, endpoint: str) -> None:
         self._number = self._label_number = self._to_lose = 0
-        self._held: list[tuple[bytes, int]] = []
+        self._held = None
         self._socket = self._context.socket(zmq.XPUB)  # PUB that also tells who subscribes
         # A node drops what exceeds its high-water mark. Here a count that a test relies on must not
         # depend on how busy the machine is, and the whole content is in memory already.
@@ -333,7 +343,7 @@ def _publish(
     while turns:  # always a heap
         due_s, place, raw = heapq.heappop(turns)
         _wait_until(due_s, parent)
-        fault = faults.draw(NODE_FAULTS) if place not in late else None
+        fault = faults.draw(outlet.possible_faults) if place not in late else None
         if fault is not None and fault.name in DURATIONS_S:
             if fault.name == "stall":
                 _wait_until(time.monotonic() + fault.duration_s, parent)
