@@ -31,7 +31,7 @@ from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -358,13 +358,12 @@ class ApiPeer(Peer):
     def refuse(self) -> tuple[HTTPStatus, str] | None:
         if self._sim.refuse_upgrade_status is not None:
             return HTTPStatus(self._sim.refuse_upgrade_status), "refused\n"
-        if urlsplit(self.path).path != PATH:
+        if self.path != PATH:
             return HTTPStatus.NOT_FOUND, f"only {PATH} is served here\n"
         return None
 
     def opened(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
-        show_limits = query.get("returnRateLimits") != ["false"]
+        show_limits = parse_qs(self.query).get("returnRateLimits") != ["false"]
         self._state = self._sim.venue.connect(time.time_ns(), show_limits, self._on_event)
 
     def closed(self) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from websockets.frames import CloseCode
 
@@ -80,15 +80,14 @@ class StreamPeer(Peer):
         self._messages = (0, 0)  # the current second and how many have come in it
 
     def refuse(self) -> tuple[HTTPStatus, str] | None:
-        path = urlsplit(self.path).path
-        if path == "/stream" or path == "/ws" or path.startswith("/ws/"):
+        if self.path in ("/stream", "/ws") or self.path.startswith("/ws/"):
             return None
         return HTTPStatus.NOT_FOUND, "only /ws/<stream> and /stream?streams= are served here\n"
 
     def opened(self) -> None:
-        url = urlsplit(self.path)
-        self._is_combined = url.path == "/stream"
-        listed = parse_qs(url.query).get("streams", [""])[0] if self._is_combined else url.path[4:]
+        self._is_combined = self.path == "/stream"
+        combined = parse_qs(self.query).get("streams", [""])[0]
+        listed = combined if self._is_combined else self.path.removeprefix("/ws")
         self._subscribe([name for name in listed.split("/") if name])
 
     def received(self, message: str | bytes) -> None:

@@ -142,7 +142,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, clients: Clients) -> None:
         self.draw = clients.draw
-        self.path = ""  # with its query
+        self.path = self.query = ""  # what is before and after the question mark
         self._clients = clients
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_logger)
         self._is_upgraded = False
@@ -241,7 +241,7 @@ class Peer(asyncio.Protocol):
 
     def _upgrade(self, request: Request) -> None:
         self._timers.pop("upgrade").cancel()
-        self.path = request.path
+        self.path, _, self.query = request.path.partition("?")
         self._protocol.send_response(self._response(request))
         self._flush()
         if self._protocol.state is State.OPEN:
