@@ -7,13 +7,15 @@ import base64
 import json
 import re
 import socket
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -26,13 +28,17 @@ from engine.sim.faults import FAULTS, ORDER_FAULTS, REQUEST_FAULTS, FaultEntry, 
 from engine.sim.node import NODE_FAULTS
 from engine.sim.rates import CONNECTIONS, Limits
 from tests.test_sim_exchange import (
+    API_KEY,
+    API_SECRET,
     MARKET,
     ask,
     client_of,
     exchange_and_client,
+    hmac_hex,
     in_a_loop,
     now_ms,
     place,
+    signed,
     trusting,
 )
 
@@ -119,6 +125,7 @@ def test_a_dropped_connection_has_executed_the_order_or_not(name: str, executed:
         ("status-503", 503, -1000, 1),
         ("error-1006", 500, -1006, 1),
         ("error-1007", 500, -1007, 1),
+        ("lost-1007", 500, -1007, 0),
         ("reject", 400, -2010, 0),
         ("429:2s", 429, -1003, 0),
     ],
@@ -128,13 +135,86 @@ def test_an_answer_says_what_the_fault_is(name: str, status: int, code: int, exe
         async with exchange_and_client() as (sim, client):
             sim.faults.next(name)
             reply = await place(client, MARKET)
-            assert list(reply) == ["id", "status", "error"]
+            assert list(reply) == ["id", "status", "error", "rateLimits"]
             assert (reply["id"], reply["status"], reply["error"]["code"]) == (7, status, code)
+            assert [each["count"] for each in reply["rateLimits"][:2]] == [executed, executed]
             assert len(sim.ledger) == executed
             if status == 429:
                 assert 0 <= reply["error"]["data"]["retryAfter"] - now_ms() <= 2000
             again = await place(client, MARKET | {"newClientOrderId": "whale-2"})
             assert again["status"] == 200
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("recv_window_ms", [5000, 100])
+def test_a_late_order_is_executed_after_a_while(recv_window_ms: int) -> None:
+    """By then it is unknown, its recvWindow is over, and the connection it came by is gone."""
+    status = {"symbol": "BTCUSDT", "origClientOrderId": "whale-1"}
+
+    async def run() -> None:
+        async with exchange_and_client() as (sim, client):
+            sim.faults.next("late:400ms")
+            async with client_of(sim) as other:
+                before_ms = now_ms()
+                reply = await place(other, MARKET | {"recvWindow": recv_window_ms})
+                assert (reply["status"], reply["error"]["code"]) == (500, -1007)
+            asking = {"id": 1, "method": "order.status"}
+            reply = await ask(client, asking | {"params": signed(status)})
+            while "error" in reply:
+                assert reply["error"]["code"] == -2013
+                await asyncio.sleep(0.02)
+                reply = await ask(client, asking | {"params": signed(status)})
+            assert reply["result"]["time"] >= before_ms + 400
+            [order] = sim.ledger
+            assert order.received_ns // 10**6 < reply["result"]["time"]
+
+    asyncio.run(run())
+
+
+@in_a_loop
+async def test_what_is_no_order_is_never_late_or_rejected() -> None:
+    async with exchange_and_client(fault_specs=["late", "reject"]) as (sim, client):
+        speaking = PING | {"method": "time", "params": {"order.place": "order.place"}}
+        assert (await ask(client, speaking))["error"]["code"] == -1103
+        assert (await ask(client, PING | {"method": "order.place"}))["error"]["code"] == -2010
+        assert sim.faults.applied == {"reject": 1}
+
+
+@pytest.mark.parametrize("request_id", ["NaN", '{"a":[1]}', '"a b"', "1.5"])
+@pytest.mark.parametrize("fault", ["lost-1007", "error-1006"])
+def test_an_id_that_is_none_is_not_echoed_by_a_fault(request_id: str, fault: str) -> None:
+    async def run() -> None:
+        async with exchange_and_client(fault_specs=[fault]) as (_, client):
+            await client.send(f'{{"id":{request_id},"method":"time"}}')
+            reply = json.loads(await client.recv())
+            assert list(reply) == ["id", "status", "error"]
+            assert (reply["id"], reply["status"]) == (None, 500)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("name", "executed"), [("late:300ms", 1), ("lost-1007", 0)])
+def test_over_http_an_order_can_be_late_or_lost(name: str, executed: int) -> None:
+    async def run() -> None:
+        async with ExchangeSim(hmac_key=(API_KEY, API_SECRET)) as sim:
+            sim.faults.next(name)
+            text = urlencode(MARKET | {"timestamp": now_ms(), "recvWindow": 100})
+            request = urllib.request.Request(
+                f"{sim.rest_url}/api/v3/order?{text}&signature={hmac_hex(text)}",
+                headers={"X-MBX-APIKEY": API_KEY},
+                method="POST",
+            )
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                await asyncio.to_thread(
+                    urllib.request.urlopen, request, context=trusting(sim.ca_file)
+                )
+            assert caught.value.code == 500
+            assert json.loads(caught.value.read())["code"] == -1007
+            assert "X-MBX-USED-WEIGHT-1M" in caught.value.headers
+            while len(sim.ledger) < executed:
+                await asyncio.sleep(0.02)
+            assert [order.client_id for order in sim.ledger] == ["whale-1"] * executed
 
     asyncio.run(run())
 

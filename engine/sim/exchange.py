@@ -19,7 +19,6 @@ import errno
 import io
 import json
 import os
-import re
 import secrets
 import shutil
 import ssl
@@ -39,9 +38,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from websockets.frames import CloseCode
 
 from engine.errors import ConfigError, HarpoonError
-from engine.sim import authority
+from engine.sim import authority, rest
 from engine.sim.binance import Venue
 from engine.sim.faults import (
+    ANSWERS,
     EVENT_FAULTS,
     ORDER_FAULTS,
     PROMPT_EVENT_FAULTS,
@@ -51,13 +51,14 @@ from engine.sim.faults import (
     Fault,
     FaultEntry,
     FaultPlan,
-    fault_answer,
+    fault_error,
 )
 from engine.sim.ledger import Entry, FillEntry, LedgerEntry
 from engine.sim.market import MarketTrade
+from engine.sim.methods import read_request
 from engine.sim.rates import CONNECTIONS, Limits
 from engine.sim.request import AccountKey
-from engine.sim.rest import JSON_TYPE, RestReply
+from engine.sim.rest import RestReply
 from engine.sim.rest_server import HttpRequest, RestServer
 from engine.sim.streams import HEARTBEAT_S, Streams
 from engine.sim.symbols import SYMBOLS, Symbol
@@ -80,8 +81,7 @@ SHUTDOWN_S = 1.0  # between serverShutdown and the end; the documents promise no
 HUGE_BYTES = 16 << 20
 NOT_JSON = '{"id":'
 NOT_A_FRAME = bytes([0xFF]) * 64  # reserved bits and an opcode that is none (RFC 6455 5.2)
-REST_FAULTS = {"drop-before", "drop-after", "delay", *REFUSALS, *UNKNOWN_OUTCOMES}
-PLACING = re.compile(r'"(v3/)?(order\.place|order\.cancelReplace|orderList\.place[a-z.]*)"')
+REST_FAULTS = {"drop-before", "drop-after", "delay", *ANSWERS}
 
 
 class ExchangeSim:
@@ -159,6 +159,7 @@ class ExchangeSim:
         self._ledger_stream: io.FileIO | None = None
         self._on_failure = on_failure
         self._failure: HarpoonError | None = None
+        self._late: list[asyncio.TimerHandle] = []
 
     @property
     def rejections(self) -> Counter[str]:
@@ -210,6 +211,8 @@ class ExchangeSim:
             self._rest.drop_all()
             await asyncio.gather(self._api.close_all(), self._streams.close_all())
             self._market.cancel()
+            for timer in self._late:
+                timer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._market
         if self._failure is not None:
@@ -239,6 +242,10 @@ class ExchangeSim:
         if fault is not None:
             self._record(FaultEntry(fault.name, time.time_ns()))
         return fault
+
+    def execute_late(self, fault: Fault, execute: Callable[[], object]) -> None:
+        """What the client has been told nothing certain about."""
+        self._late.append(self._loop.call_later(fault.duration_s, execute))
 
     def now_ms(self) -> int:
         """The venue's clock."""
@@ -286,28 +293,31 @@ class ExchangeSim:
             peer.close_in(after_s)
 
     async def _answer_rest(self, request: HttpRequest) -> RestReply | None:
-        is_placing = request.method == "POST" and "/order" in request.path
+        is_placing = rest.places_orders(request.method, request.path)
         possible = ORDER_FAULTS if is_placing else REQUEST_FAULTS
         fault = self.draw([name for name in possible if name in REST_FAULTS])
+        received_ns = time.time_ns()
         if fault is None:
-            return self._execute_rest(request)
+            return self._execute_rest(request, received_ns)
         if fault.name == "drop-before":
             return None
-        if fault.name in REFUSALS:
-            return _rest_error(fault, self.now_ms())
-        reply = self._execute_rest(request)
-        if fault.name in UNKNOWN_OUTCOMES:
-            return _rest_error(fault, self.now_ms())
+        if fault.name == "late":
+            self.execute_late(fault, lambda: self._execute_rest(request, received_ns))
+        elif fault.name not in REFUSALS:
+            reply = self._execute_rest(request, received_ns)
+        if fault.name in ANSWERS:
+            return self.venue.fail_rest(time.time_ns(), fault_error(fault, self.now_ms()))
         await asyncio.sleep(fault.duration_s)
         return None if fault.name == "drop-after" else reply
 
-    def _execute_rest(self, request: HttpRequest) -> RestReply:
+    def _execute_rest(self, request: HttpRequest, received_ns: int) -> RestReply:
         return self.venue.rest(
             request.method,
             request.path,
             request.query,
             request.body,
             request.headers,
+            received_ns,
             time.time_ns(),
         )
 
@@ -338,14 +348,6 @@ class ExchangeSim:
         self._on_failure()
 
 
-def _rest_error(fault: Fault, now_ms: int) -> RestReply:
-    status, error = fault_answer(fault, now_ms)
-    headers = {"Content-Type": JSON_TYPE}
-    if error.pop("data", None):  # rest-api.md, "IP Limits"
-        headers["Retry-After"] = str(max(1, round(fault.duration_s)))
-    return RestReply(status, headers, json.dumps(error))
-
-
 class ApiPeer(Peer):
     """A client of the WebSocket API: its requests, replies and events."""
 
@@ -370,8 +372,7 @@ class ApiPeer(Peer):
         self._sim.venue.disconnect(self._state)
 
     def received(self, message: str | bytes) -> None:
-        is_placing = isinstance(message, str) and PLACING.search(message)
-        fault = self.draw(ORDER_FAULTS if is_placing else REQUEST_FAULTS)
+        fault = None if self._sim.faults.is_calm else self.draw(self._possible_faults(message))
         if fault is None:
             self._reply(self._execute(message))
             if self._sim.venue.is_banned:
@@ -380,8 +381,11 @@ class ApiPeer(Peer):
             self.cut()
         elif fault.name == "stop-reading":
             self.stop_reading()
+        elif fault.name == "late":
+            self._execute_late(message, fault)
+            self._reply(self._failure(message, fault))
         elif fault.name in REFUSALS:
-            self._reply(self._error(fault, _id_of(message)))
+            self._reply(self._failure(message, fault))
             if fault.name == "418":
                 self.close(CloseCode.POLICY_VIOLATION)
         else:
@@ -391,15 +395,25 @@ class ApiPeer(Peer):
         """Heading "Server Shutdown"."""
         self.send(json.dumps({"event": {"e": "serverShutdown", "E": now_ms}}))
 
+    def _possible_faults(self, message: str | bytes) -> Collection[str]:
+        method = read_request(message, self._state).method
+        return ORDER_FAULTS if method is not None and method.places_orders else REQUEST_FAULTS
+
     def _execute(self, message: str | bytes) -> str:
         return self._sim.venue.answer(message, time.time_ns(), self._state)
+
+    def _execute_late(self, message: str | bytes, fault: Fault) -> None:
+        venue, state, received_ns = self._sim.venue, self._state, time.time_ns()
+        self._sim.execute_late(
+            fault, lambda: venue.answer(message, received_ns, state, time.time_ns())
+        )
 
     def _execute_and_fail(self, message: str | bytes, fault: Fault) -> None:
         if fault.name in ("delay", "drop-after"):
             self.wire.hold(fault.duration_s)
         reply = self._execute(message)
         if fault.name in UNKNOWN_OUTCOMES:
-            reply = self._error(fault, _id_of(message))
+            reply = self._failure(message, fault)
         match fault.name:
             case "drop-after":
                 self.cut()
@@ -414,10 +428,9 @@ class ApiPeer(Peer):
                 self.close_in(fault.duration_s)
         self._reply(reply)
 
-    def _error(self, fault: Fault, request_id: object) -> str:
-        status, error = fault_answer(fault, self._sim.now_ms())
-        document = {"id": request_id, "status": status, "error": error}
-        return json.dumps(document, separators=(",", ":"))
+    def _failure(self, message: str | bytes, fault: Fault) -> str:
+        error = fault_error(fault, self._sim.now_ms())
+        return self._sim.venue.fail(message, time.time_ns(), self._state, error)
 
     def _reply(self, text: str) -> None:
         self.send(text)
@@ -442,15 +455,6 @@ class ApiPeer(Peer):
         late, self._late = self._late, None
         if late is not None:
             self.send(late)
-
-
-def _id_of(message: str | bytes) -> object:
-    """A request's `id`, None when there is none to be read."""
-    with contextlib.suppress(ValueError, RecursionError):
-        document = json.loads(message)
-        if isinstance(document, dict):
-            return document.get("id")
-    return None
 
 
 def _public_key(pem: bytes) -> Ed25519PublicKey:

@@ -67,6 +67,11 @@ def find_method(http_method: str, path: str) -> Method:
     return METHODS[name]
 
 
+def places_orders(http_method: str, path: str) -> bool:
+    name = ROUTES.get((http_method, path.removeprefix(PREFIX)))
+    return name is not None and METHODS[name].places_orders
+
+
 def read_api_key(headers: Mapping[str, str]) -> str:
     """The key that the request names ("Request Security"), empty without one."""
     found = (text for name, text in headers.items() if name.lower() == API_KEY_HEADER)
