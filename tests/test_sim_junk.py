@@ -1,5 +1,5 @@
 """Whatever a signed request says, the simulated exchange answers it: parameters at random, legal
-ones and nonsense, through both of its doors. And a path that is none is not found."""
+ones and nonsense, through both of its doors. And what an upgrade asks for is served, or refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from engine.sim.exchange import ExchangeSim
 from engine.sim.methods import METHODS
 from engine.sim.rest import ROUTES
-from tests.test_sim_exchange import in_a_loop, trusting
+from tests.test_sim_exchange import ask, client_of, in_a_loop, trusting
 from tests.venue import API_KEY, Client
 
 SIDES, TYPES = ("BUY", "SELL"), ("LIMIT", "MARKET", "STOP_LOSS", "LIMIT_MAKER", "TAKE_PROFIT_LIMIT")
@@ -120,3 +122,23 @@ async def test_a_path_that_is_none_is_not_found(path: str) -> None:
                 )
                 assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 404 ")
     assert complaints == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "timeUnit=MICROSECOND",
+        "timeUnit=microsecond&returnRateLimits=false",
+        "timeUnit=",
+        "responseFormat=sbe&sbeSchemaId=1&sbeSchemaVersion=0",
+        "responseFormat=json&responseFormat=sbe",
+    ],
+)
+@in_a_loop
+async def test_options_of_the_url_that_are_not_simulated_are_refused(query: str) -> None:
+    async with ExchangeSim() as sim:
+        with pytest.raises(InvalidStatus, match="400") as caught:
+            await connect(f"{sim.url}?{query}", ssl=trusting(sim.ca_file))
+        assert b"is simulated" in (caught.value.response.body or b"")
+        async with client_of(sim, "?timeUnit=MILLISECOND&responseFormat=json") as client:
+            assert (await ask(client, {"id": 1, "method": "ping"}))["status"] == 200

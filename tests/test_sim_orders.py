@@ -400,6 +400,23 @@ def test_cancel_all_is_of_one_symbol(client: Client) -> None:
     assert client.ask("openOrders.status", symbol="BTCUSDT") == []
 
 
+@pytest.mark.parametrize("method", ["allOrders", "myTrades"])
+@pytest.mark.parametrize("units", [1, 1000])  # milliseconds, or microseconds
+def test_a_history_begins_and_ends_at_a_time(client: Client, method: str, units: int) -> None:
+    ids = []
+    for _ in range(3):
+        ids.append(client.place(MARKET, side="SELL")["orderId"])
+        at_ms = client.now_ns // 10**6
+    for times, expected in (
+        ({"startTime": (at_ms - 1) * units}, ids[1:]),
+        ({"endTime": (at_ms - 1) * units}, ids[:2]),
+        ({"startTime": (at_ms - 1) * units, "endTime": (at_ms - 1) * units}, ids[1:2]),
+        ({"startTime": at_ms * units + 1}, []),
+    ):
+        found = client.ask(method, symbol="BTCUSDT", **times)
+        assert [row["orderId"] for row in found] == expected
+
+
 # ---- cancel and replace --------------------------------------------------------------------------
 
 NEW = LIMIT | {"side": "BUY", "price": "49000", "newClientOrderId": "new"}

@@ -36,8 +36,8 @@ from engine.sim.request import (
     SessionRevokedError,
     check_signature,
     check_timing,
+    read_time_us,
     signature_payload,
-    timestamp_us,
 )
 from engine.sim.rest import Form, RestReply
 from engine.sim.symbols import SYMBOLS, Symbol
@@ -218,6 +218,7 @@ class Venue:
     ) -> RestReply:
         weight = 1
         try:
+            rest.check_format(headers)
             method = rest.find_method(http_method, path)
             params = dict(form.params)
             if method.signed:
@@ -289,7 +290,7 @@ class Venue:
         received_ns: int,
         now_ns: int,
     ) -> Call:
-        sent_ms = timestamp_us(params) // 1000 if method.signed else 0
+        sent_ms = read_time_us(params, "timestamp") // 1000 if method.signed else 0
         origin = Origin(request_id, received_ns, sent_ms)
         clock_ns = self.clock_ns(now_ns)
         return Call(self._engine, self._limiter, self.keys, connection, origin, clock_ns)

@@ -362,7 +362,7 @@ class ApiPeer(Peer):
             return HTTPStatus(self._sim.refuse_upgrade_status), "refused\n"
         if self.path != PATH:
             return HTTPStatus.NOT_FOUND, f"only {PATH} is served here\n"
-        return None
+        return super().refuse()
 
     def opened(self) -> None:
         show_limits = parse_qs(self.query).get("returnRateLimits") != ["false"]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from engine.sim import account, lists, orders
 from engine.sim.call import Call, Params
-from engine.sim.request import ApiError, read_choice, read_long
+from engine.sim.request import ApiError, read_choice, read_long, read_time_us
 from engine.sim.trading import find, find_list, read_order_name
 
 ROWS_DEFAULT, ROWS_MAX = 500, 1000
@@ -77,9 +77,10 @@ def my_trades(call: Call, params: Params) -> list[dict[str, Any]]:
 
 
 def _in_time(time_ms: int, params: Params) -> bool:
-    if "startTime" in params and time_ms < read_long(params, "startTime"):
+    time_us = time_ms * 1000
+    if "startTime" in params and time_us < read_time_us(params, "startTime"):
         return False
-    return not ("endTime" in params and time_ms > read_long(params, "endTime"))
+    return not ("endTime" in params and time_us > read_time_us(params, "endTime"))
 
 
 def _page(rows: Iterable[Row], params: Params, oldest_first: bool) -> list[Row]:

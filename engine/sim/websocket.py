@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from urllib.parse import parse_qs
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
@@ -42,6 +43,9 @@ PONG = bytes([0x80 | Opcode.PONG])  # how the frame begins (RFC 6455 5.2)
 # websockets reports a peer's faults here: for those who set up logging only.
 _logger = logging.getLogger(__name__)
 _logger.addHandler(logging.NullHandler())
+
+# Options of the URL ("General API Information"; faqs/sbe_faq.md): only the defaults are simulated.
+DEFAULTS = {"timeUnit": "millisecond", "responseFormat": "json"}
 
 Draw = Callable[[Collection[str]], Fault | None]
 
@@ -156,6 +160,10 @@ class Peer(asyncio.Protocol):
 
     def refuse(self) -> tuple[HTTPStatus, str] | None:
         """The status and text that the upgrade to `path` is refused with, if it is."""
+        options = parse_qs(self.query, keep_blank_values=True)
+        for name, default in DEFAULTS.items():
+            if {value.lower() for value in options.get(name, [])} - {default}:
+                return HTTPStatus.BAD_REQUEST, f"only {name}={default} is simulated\n"
         return None
 
     def opened(self) -> None:
