@@ -235,6 +235,7 @@ FAULTS = (
     *("drop-before", "drop-after", "status-503", "error-1006", "error-1007", "429:300ms"),
     *("418:1s", "delay:300ms", "stop-reading", "garbage", "not-json", "huge", "shutdown:300ms"),
     *("reject", "lose-event", "duplicate-event", "reorder-event", "split", "coalesce", "no-pong"),
+    *("late:3s", "lost-1007"),
 )
 REFUSALS = (429, 418, 500, 503)
 SKEWS_MS = (-2_000, -400, 30, 700, 5_000)
