@@ -81,8 +81,21 @@ def test_a_quote_quantity_buys_as_much_as_it_pays_for(
 
 
 def test_a_quote_quantity_beyond_the_book_expires(client: Client) -> None:
-    done = client.place(BTC, type="MARKET", side="BUY", quoteOrderQty="8000000")
+    done = client.place(BTC, type="MARKET", side="BUY", quoteOrderQty="7000000")
     assert (done["status"], done["expiryReason"]) == ("EXPIRED", "INSUFFICIENT_LIQUIDITY")
+
+
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_a_quote_quantity_is_no_way_round_the_largest_market_order(
+    client: Client, side: str
+) -> None:
+    """8,000,000 USDT are 133 BTC, of which MARKET_LOT_SIZE allows 120."""
+    terms = {"type": "MARKET", "side": side, "quoteOrderQty": "8000000"}
+    assert client.refusal("order.place", **BTC, **terms) == (
+        -1013,
+        "Filter failure: MARKET_LOT_SIZE",
+    )
+    assert client.ledger == []
 
 
 def test_resting_orders_trade_by_price_and_then_by_time(client: Client) -> None:

@@ -18,17 +18,23 @@ def check_filters(order: Order, last_price: Decimal, open_orders: int) -> None:
     low, high = last_price * symbol.multiplier_down, last_price * symbol.multiplier_up
     if order.price is not None and not low <= order.price <= high:
         raise _failure("PERCENT_PRICE_BY_SIDE")
-    if not order.quote_quantity:  # else the quantity is made to fit
-        if not _quantity_allowed(symbol, order.quantity, symbol.max_qty):
-            raise _failure("LOT_SIZE")
-        if order.price is None and order.quantity > symbol.market_max_qty:
-            raise _failure("MARKET_LOT_SIZE")
+    if not order.quote_quantity:  # else the quantity is only known in front of the book
+        check_quantity(order)
     price = order.price or order.stop_price or last_price
     notional = order.quote_quantity or price * order.quantity
     if not symbol.min_notional <= notional <= symbol.max_notional:
         raise _failure("NOTIONAL")
     if open_orders >= symbol.max_num_orders:
         raise _failure("MAX_NUM_ORDERS")
+
+
+def check_quantity(order: Order) -> None:
+    """The part of them that is about the quantity alone."""
+    symbol = order.symbol
+    if not _quantity_allowed(symbol, order.quantity, symbol.max_qty):
+        raise _failure("LOT_SIZE")
+    if order.price is None and order.quantity > symbol.market_max_qty:
+        raise _failure("MARKET_LOT_SIZE")
 
 
 def _failure(name: str) -> ApiError:

@@ -17,6 +17,7 @@ from typing import Any
 from engine.sim import events
 from engine.sim.account import Account, Hold, commission
 from engine.sim.book import Book, opposite, reached
+from engine.sim.filters import check_quantity
 from engine.sim.ledger import (
     CancelEntry,
     Entry,
@@ -308,8 +309,7 @@ class MatchingEngine:
                 break
         else:  # more than the book has: that part expires
             order.quantity += (left / price).quantize(step, ROUND_DOWN)
-        if not order.quantity:
-            raise ApiError(-1013, "Filter failure: LOT_SIZE")
+        check_quantity(order)
 
     def _rejection(self, reason: str, orders: Sequence[Order]) -> ApiError:
         for order in orders:
