@@ -215,6 +215,8 @@ def test_an_order_that_the_ledger_has_no_room_for_is_its_end(spin: tuple[str, ..
         (["--ed25519-key", "k:/dev/null"], "no Ed25519 public key in PEM"),
         (["--price", "0.00"], "is not a price"),
         (["--price", "1e30"], "is not a price"),
+        (["--price", "60000.005"], "'60000.005' is not a price: give a multiple of 0.01 up to 1"),
+        (["--price", "1000000.01"], "'1000000.01' is not a price"),
         (["--ping-interval-s", "0"], "is not an interval"),
         (["--ping-interval-s", "nan"], "is not an interval"),
         (["--symbols", "BTCUSDT,DOGEUSDT"], "'DOGEUSDT' is no market: choose from BTCUSDT,"),

@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.sim.market import MarketTrade, read_trades
+from engine.sim.symbols import SYMBOLS
 from tests.venue import LIMIT, Client
 
 START_MS = 1_600_000_000_000
@@ -133,6 +134,28 @@ def test_trades_are_read_from_a_file() -> None:
 def test_a_line_that_is_no_trade_is_named(line: str) -> None:
     with pytest.raises(ConfigError, match=r"line 2 of trades\.csv is no trade"):
         read_trades(["1600000000000,BTCUSDT,1,1", line], "trades.csv")
+
+
+@pytest.mark.parametrize(
+    ("trade", "told"),
+    [
+        ("BTCUSDT,60000.005,1", "line 2 of t.csv has a price .* a multiple of 0.01 up to 1000000"),
+        ("BTCUSDT,1000000.01,1", "line 2 of t.csv has a price that BTCUSDT cannot have"),
+        ("SOLUSDT,10000.01,1", "line 2 of t.csv has a price .* a multiple of 0.01 up to 10000"),
+        ("SOLUSDT,150,0.0001", "line 2 of t.csv has a quantity .* a multiple of 0.001 up to 90000"),
+        ("ETHUSDT,3000,9000.0001", "line 2 of t.csv has a quantity that ETHUSDT cannot have"),
+    ],
+)
+def test_a_trade_that_the_filters_would_not_allow_is_named(trade: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_trades(["0,BTCUSDT,60000.01,0.00001", f"0,{trade}"], "t.csv")
+
+
+def test_a_file_without_a_trade_of_the_markets_is_refused() -> None:
+    lines = ["0,BTC-USDT,60000.123,1", "0,btcusdt,61000,1", "0,ETHUSDT,3000,1"]
+    assert len(read_trades(lines, "t.csv")) == 3
+    with pytest.raises(ConfigError, match="no trade of BTCUSDT: its first is of 'BTC-USDT', which"):
+        read_trades(lines, "t.csv", {"BTCUSDT": SYMBOLS["BTCUSDT"]})
 
 
 def test_a_file_without_trades_is_refused() -> None:

@@ -6,14 +6,14 @@ from decimal import Decimal
 
 from engine.sim.orders import Order
 from engine.sim.request import ApiError
-from engine.sim.symbols import Symbol
 
 
 def check_filters(order: Order, last_price: Decimal, open_orders: int) -> None:
     """-1013 unless every filter of the order's symbol lets it through; `open_orders` counts the
     account's there, with this one's list if it has one."""
     symbol = order.symbol
-    if not all(_price_allowed(symbol, price) for price in (order.price, order.stop_price)):
+    prices = [price for price in (order.price, order.stop_price) if price is not None]
+    if not all(symbol.allows_price(price) for price in prices):
         raise _failure("PRICE_FILTER")
     low, high = last_price * symbol.multiplier_down, last_price * symbol.multiplier_up
     if order.price is not None and not low <= order.price <= high:
@@ -30,22 +30,11 @@ def check_filters(order: Order, last_price: Decimal, open_orders: int) -> None:
 
 def check_quantity(order: Order) -> None:
     """The part of them that is about the quantity alone."""
-    symbol = order.symbol
-    if not _quantity_allowed(symbol, order.quantity, symbol.max_qty):
+    if not order.symbol.allows_quantity(order.quantity):
         raise _failure("LOT_SIZE")
-    if order.price is None and order.quantity > symbol.market_max_qty:
+    if order.price is None and order.quantity > order.symbol.market_max_qty:
         raise _failure("MARKET_LOT_SIZE")
 
 
 def _failure(name: str) -> ApiError:
     return ApiError(-1013, f"Filter failure: {name}")
-
-
-def _price_allowed(symbol: Symbol, price: Decimal | None) -> bool:
-    if price is None:
-        return True
-    return symbol.tick_size <= price <= symbol.max_price and not price % symbol.tick_size
-
-
-def _quantity_allowed(symbol: Symbol, quantity: Decimal, most: Decimal) -> bool:
-    return symbol.step_size <= quantity <= most and not quantity % symbol.step_size
