@@ -176,6 +176,17 @@ def test_set_price_fills_what_is_on_the_way_and_nothing_else() -> None:
     assert (book["bidPrice"], book["askPrice"]) == ("60010.00000000", "60010.01000000")
 
 
+def test_what_the_market_asks_for_can_be_bid_at_the_highest_price_too() -> None:
+    client = Client(seed=1)
+    client.venue.set_price("SOLUSDT", Decimal("10000.00"))
+    for _ in range(20):
+        book = client.ask("ticker.book", symbol="SOLUSDT")
+        assert Decimal(book["askPrice"]) <= Decimal("10000.00")
+        params = LIMIT | {"symbol": "SOLUSDT", "side": "BUY", "price": book["askPrice"]}
+        assert client.place(params)["status"] == "FILLED"
+        run(client, 100)
+
+
 def is_filled(client: Client, name: str) -> bool:
     return bool(client.status(name)["status"] == "FILLED")
 

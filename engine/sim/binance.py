@@ -262,7 +262,7 @@ class Venue:
 
     def _open_at(self, trade: MarketTrade) -> None:
         if book := self._engine.books.get(trade.symbol):
-            book.bid = book.last_price = trade.price
+            book.quote(trade.price, trade.price)
 
     # ---- within ----------------------------------------------------------------------------------
 

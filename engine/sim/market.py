@@ -40,7 +40,8 @@ class RandomWalk:
         for book in engine.books.values():
             symbol = book.symbol
             ticks = round(self._random.gauss(0, float(book.bid / symbol.tick_size) * STEP_SIGMA))
-            bid = min(max(book.bid + ticks * symbol.tick_size, symbol.tick_size), symbol.max_price)
+            highest = symbol.max_price - symbol.tick_size
+            bid = min(max(book.bid + ticks * symbol.tick_size, symbol.tick_size), highest)
             side = "BUY" if ticks > 0 else "SELL"
             proportion = Decimal(self._random.randint(1, 100)) / 100
             quantity = (symbol.level_qty * proportion).quantize(symbol.step_size, ROUND_DOWN)

@@ -206,8 +206,7 @@ class MatchingEngine:
         return traded
 
     def _requote(self, book: Book, bid: Decimal, last_price: Decimal) -> None:
-        book.bid = max(bid, book.symbol.tick_size)
-        book.last_price = last_price
+        book.quote(bid, last_price)
         self._moved.add(book.symbol.name)
 
     # ---- what follows ----------------------------------------------------------------------------
