@@ -16,6 +16,9 @@ NS_PER_S = 1_000_000_000
 # busy machine may do something else.
 WINDOW_SLACK_NS = 50_000_000
 CLOCK_SLACK_NS = 5_000_000  # CLOCK_MONOTONIC is placed on CLOCK_REALTIME once a segment
+CLOCK_SLACK_MS = 50  # of a venue's clock, measured on a busy machine
+# A price is as old as the engine's receiving it: a process that stands still receives it late.
+PRICE_LATE_NS = 1_500_000_000
 PRICE_SLACK = Decimal("1.02")  # the market moves less during a run
 
 
@@ -40,7 +43,8 @@ class WrittenIntent:
 @dataclass(frozen=True)
 class VenueOrder:
     """An order that the venue took, and what became of it by the end: its status in the venue's
-    words. `received_ns` is CLOCK_REALTIME."""
+    words. `received_ns` is CLOCK_REALTIME, and so is `open_until_ns`: until then it was open for
+    certain, None: to the end. `price` is None for MARKET."""
 
     client_id: str
     symbol: str
@@ -49,6 +53,31 @@ class VenueOrder:
     received_ns: int
     status: str
     filled: Decimal
+    price: Decimal | None
+    open_until_ns: int | None
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A best bid and ask as it left the venue (CLOCK_MONOTONIC)."""
+
+    at_ns: int
+    symbol: str
+    bid: Decimal
+    ask: Decimal
+
+    @property
+    def middle(self) -> Decimal:
+        return (self.bid + self.ask) / 2
+
+
+@dataclass(frozen=True)
+class WrongClock:
+    """From a life's start, the venue's clock was so far from ours (CLOCK_MONOTONIC)."""
+
+    since_ns: int
+    until_ns: int
+    skew_ms: int
 
 
 @dataclass(frozen=True)
@@ -85,6 +114,8 @@ class Evidence:
     fills: Sequence[VenueFill]
     beliefs: Mapping[str, Belief]
     latched: Sequence[tuple[int, int]]
+    quotes: Sequence[Quote]
+    clocks: Sequence[WrongClock]
     losses: Sequence[str]
     ends: Sequence[str]
 
@@ -298,6 +329,73 @@ def positions_exceeded(evidence: Evidence) -> Violations:
             )
 
 
+def unresolved_exceeded(evidence: Evidence) -> Violations:
+    """When an entry is made, fewer than that of the earlier ones are open. The engine must count
+    more: those whose end it has not heard, and those that never came."""
+    most = int(evidence.limits["max_unresolved"])
+    orders = {order.client_id: order for order in evidence.orders}
+    entries = evidence.entries()
+    for index, entry in enumerate(entries):
+        earlier = [orders[other.client_id] for other in entries[:index]]
+        still_open = sum(
+            order.open_until_ns is None or order.open_until_ns > entry.epoch_ns + CLOCK_SLACK_NS
+            for order in earlier
+        )
+        if still_open >= most:
+            yield f"max_unresolved is {most}, but {entry.client_id} left with {still_open} open"
+
+
+def prices_that_are_stale(evidence: Evidence) -> Violations:
+    """An entry needs a price that is not too old."""
+    most_ms = int(evidence.limits["max_price_age_ms"])
+    for entry in evidence.entries():
+        if not list(_known_quotes(evidence, entry, most_ms * 1_000_000)):
+            yield f"max_price_age_ms is {most_ms}, but {entry.client_id} left without a price"
+
+
+def prices_out_of_band(evidence: Evidence) -> Violations:
+    """A LIMIT price is near the middle of a price that the engine may have had then."""
+    band = Decimal(evidence.limits["price_band_bp"]) / 10_000
+    most_ns = int(evidence.limits["max_price_age_ms"]) * 1_000_000
+    orders = {order.client_id: order for order in evidence.orders}
+    for entry in evidence.entries():
+        price = orders[entry.client_id].price
+        quotes = list(_known_quotes(evidence, entry, most_ns))
+        if price is None or not quotes:
+            continue
+        if all(abs(price - quote.middle) > band * quote.middle for quote in quotes):
+            yield f"price_band_bp is {band * 10_000}, but {entry.client_id} had the price {price}"
+
+
+def _known_quotes(evidence: Evidence, entry: WrittenIntent, age_ns: int) -> Iterator[Quote]:
+    """Those that may have been the engine's last: one that came later has replaced the earlier
+    ones, but for those that were on their way."""
+    orders = {order.client_id: order for order in evidence.orders}
+    symbol, replaced = orders[entry.client_id].symbol, False
+    for quote in reversed(evidence.quotes):
+        age = entry.trigger_ns - quote.at_ns
+        if quote.symbol != symbol or age < 0:
+            continue
+        if replaced or age > age_ns + PRICE_LATE_NS:
+            return
+        yield quote
+        replaced = age > PRICE_LATE_NS
+
+
+def orders_by_a_wrong_clock(evidence: Evidence) -> Violations:
+    """None is made while the venue's clock is too far from ours."""
+    most_ms = int(evidence.limits["max_clock_offset_ms"])
+    for clock in evidence.clocks:
+        if abs(clock.skew_ms) <= most_ms + CLOCK_SLACK_MS:
+            continue
+        for entry in evidence.entries():
+            if clock.since_ns < entry.trigger_ns < clock.until_ns:
+                yield (
+                    f"max_clock_offset_ms is {most_ms}, but {entry.client_id} was made with "
+                    f"{clock.skew_ms}"
+                )
+
+
 def orders_while_latched(evidence: Evidence) -> Violations:
     """None is made from the moment at which the kill latch was set; not even an exit."""
     for intent in evidence.sent():
@@ -311,15 +409,19 @@ def orders_while_latched(evidence: Evidence) -> Violations:
 
 # What nothing was wrong with: the latch was reset, and a run that says it is ready is.
 NO_EXCUSE = frozenset({"killed", "not-ready", "journal", "clock", "price-stale", "feed"})
+QUOTE_EVERY_MS = 1_000  # of a market that stands still
 
 
 def probes_without_verdict(evidence: Evidence) -> Violations:
     """When nothing goes wrong any more the engine trades again, as far as its limits allow."""
+    no_excuse = set(NO_EXCUSE)
+    if int(evidence.limits["max_price_age_ms"]) < 3 * QUOTE_EVERY_MS:
+        no_excuse.remove("price-stale")
     for probe in evidence.probes:
         verdicts = [verdict for txid, verdict in evidence.verdicts if txid == probe]
         if not verdicts:
             yield f"{probe} was published in the last life, and nothing came of it"
-        for verdict in NO_EXCUSE.intersection(verdicts):
+        for verdict in no_excuse.intersection(verdicts):
             yield f"{probe} of the last life was refused: {verdict}"
 
 
@@ -346,6 +448,10 @@ CHECKS: tuple[Callable[[Evidence], Violations], ...] = (
     cooldowns_broken,
     notionals_exceeded,
     positions_exceeded,
+    unresolved_exceeded,
+    prices_that_are_stale,
+    prices_out_of_band,
+    orders_by_a_wrong_clock,
     orders_while_latched,
     probes_without_verdict,
     journal_losses,

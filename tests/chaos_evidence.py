@@ -26,10 +26,8 @@ def gather(
     folder: Path,
     sim: ExchangeSim,
     said: Iterable[Mapping[str, Any]],
-    latched: Sequence[tuple[int, int]],
-    ends: Sequence[str],
 ) -> Evidence:
-    """`said` are the lines of the last life."""
+    """`said` are the lines of the last life. What only the run itself knows is left empty."""
     journal = folder / "journal"
     fills = [entry for entry in sim.entries if isinstance(entry, FillEntry)]
     return Evidence(
@@ -42,9 +40,11 @@ def gather(
         orders=list(_orders(sim.entries)),
         fills=[_fill(entry) for entry in fills],
         beliefs=_beliefs(journal) | _said_of_orders(said),
-        latched=latched,
+        latched=(),
+        quotes=(),
+        clocks=(),
         losses=[loss for segment in segments(journal) for loss in segment.losses],
-        ends=list(ends),
+        ends=(),
     )
 
 
@@ -109,6 +109,7 @@ def _orders(entries: Sequence[Any]) -> Iterator[VenueOrder]:
         for client_id in entry.client_ids
     }
     expired = {entry.client_id for entry in entries if isinstance(entry, ExpiryEntry)}
+    open_until_ns = _open_until_ns(entries)
     for order in entries:
         if order.entry != "order":
             continue
@@ -118,15 +119,33 @@ def _orders(entries: Sequence[Any]) -> Iterator[VenueOrder]:
             for entry in entries
             if isinstance(entry, FillEntry) and entry.order_id == order.order_id
         )
+        status = _status(order.client_id, filled, quantity, cancelled, expired)
+        ended = status not in ("NEW", "PARTIALLY_FILLED")
         yield VenueOrder(
             client_id=order.client_id,
             symbol=order.symbol,
             side=order.side,
             quantity=quantity,
             received_ns=order.received_ns,
-            status=_status(order.client_id, filled, quantity, cancelled, expired),
+            status=status,
             filled=Decimal(filled),
+            price=None if order.price is None else Decimal(order.price),
+            open_until_ns=open_until_ns.get(order.order_id) if ended else None,
         )
+
+
+def _open_until_ns(entries: Sequence[Any]) -> dict[int, int]:
+    """Of each order, when the last thing before its last entry happened: its end was not earlier.
+    Entries that have no time by our clock lie between those that do."""
+    found: dict[int, int] = {}
+    now_ns = 0
+    for entry in entries:
+        now_ns = max(now_ns, getattr(entry, "received_ns", 0))
+        numbers = entry.order_ids if isinstance(entry, CancelEntry) else ()
+        for number in (*numbers, getattr(entry, "order_id", None)):
+            if number is not None:
+                found[number] = now_ns
+    return found
 
 
 def _status(

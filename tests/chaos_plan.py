@@ -71,7 +71,8 @@ class Life:
     """The engine from one start to its end: killed when the venue has taken so many orders of it,
     or after `length_s`; or told to end then. An `impatient` one is killed soon after its start,
     ready or not. `faults` are the venue's, with their chances: from the start if it is a
-    `rough_start`, which few starts survive, else from when the engine is ready."""
+    `rough_start`, which few starts survive, else from when the engine is ready. `skew_ms` is what
+    the venue's clock is ahead from the start."""
 
     moments: tuple[Moment, ...]
     faults: tuple[str, ...]
@@ -81,6 +82,7 @@ class Life:
     kill_at_order: int | None = None
     impatient: bool = False
     reset_latch: bool = False
+    skew_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ def _limits(chance: random.Random) -> dict[str, int | str]:
         "max_position_notional": "10000000",
         "max_unresolved": 1_000,
         "price_band_bp": 1_000,
+        "max_price_age_ms": 60_000,
+        "max_clock_offset_ms": 1_000,
         "max_signal_age_us": 60_000_000,
     }
     tight: dict[str, int | str] = {
@@ -186,6 +190,9 @@ def _limits(chance: random.Random) -> dict[str, int | str]:
         "max_total_notional": str(60 * chance.randint(3, 30)),
         "max_position_notional": str(60 * chance.randint(1, 8)),
         "max_unresolved": chance.randint(1, 8),
+        "price_band_bp": chance.randint(20, 70),
+        "max_price_age_ms": chance.randint(200, 1_500),
+        "max_clock_offset_ms": chance.choice((100, 300)),
     }
     for name in chance.sample(sorted(tight), chance.choice((0, 0, 1, 1, 2))):
         limits[name] = tight[name]
@@ -235,7 +242,7 @@ FAULTS = (
     *("drop-before", "drop-after", "status-503", "error-1006", "error-1007", "429:300ms"),
     *("418:1s", "delay:300ms", "stop-reading", "garbage", "not-json", "huge", "shutdown:300ms"),
     *("reject", "lose-event", "duplicate-event", "reorder-event", "split", "coalesce", "no-pong"),
-    *("late:3s", "lost-1007"),
+    *("late:3s", "lost-1007", "lose-quote", "lose-quote"),
 )
 REFUSALS = (429, 418, 500, 503)
 SKEWS_MS = (-2_000, -400, 30, 700, 5_000)
@@ -257,13 +264,17 @@ def _life(chance: random.Random, payments: list[Payment]) -> Life:
         kill_at_order=chance.randint(1, 6) if kill and chance.random() < 0.6 else None,
         impatient=chance.random() < 0.1,
         reset_latch=chance.random() < 0.5,
+        skew_ms=chance.choice(SKEWS_MS) if chance.random() < 0.2 else 0,
     )
 
 
 def _faults(chance: random.Random) -> tuple[str, ...]:
     """With their chances, during a whole life; a quarter of the lives have none."""
-    names = chance.sample(FAULTS, chance.choice((0, 1, 2, 3)))
-    return tuple(_with_chance(spec, chance.choice((0.03, 0.1, 0.3))) for spec in names)
+    names = set(chance.sample(FAULTS, chance.choice((0, 1, 2, 3))))
+    return tuple(
+        spec if spec == "lose-quote" else _with_chance(spec, chance.choice((0.03, 0.1, 0.3)))
+        for spec in sorted(names)
+    )
 
 
 def _with_chance(spec: str, probability: float) -> str:

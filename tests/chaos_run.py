@@ -12,12 +12,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import zmq
 from builders import Output, coinbase
-from chaos_checks import Evidence, violations
+from chaos_checks import Evidence, Quote, WrongClock, violations
 from chaos_evidence import gather
 from chaos_plan import EXCHANGES, LAST_PRICE, Life, Moment, Plan
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -250,9 +252,13 @@ class Stage:
         self._ends: list[str] = []
         self._said: list[dict[str, Any]] = []  # by the engine in this life
         self._latched: list[tuple[int, int]] = []
+        self._quotes: list[Quote] = []
+        self._clocks: list[WrongClock] = []
+        self._skewed_since_ns: int | None = None  # as the life began, and not changed since
         self._latched_since: int | None = None
         self.counts: Counter[str] = Counter()
         sim.ledger = Watched(self._on_order)
+        sim.watch_quotes(self._on_quote)
 
     def _on_order(self) -> None:
         """An engine whose time has come dies here, before it gets the answer."""
@@ -260,6 +266,10 @@ class Stage:
             self._kill_at = None
             self.counts["kills at an order"] += 1
             self._engine.signal(signal.SIGKILL)
+
+    def _on_quote(self, quote: Mapping[str, Any]) -> None:
+        bid, ask = Decimal(quote["b"]), Decimal(quote["a"])
+        self._quotes.append(Quote(time.monotonic_ns(), quote["s"], bid, ask))
 
     # ---- lives -----------------------------------------------------------------------------------
 
@@ -283,16 +293,19 @@ class Stage:
         if life.reset_latch:
             self._reset_latch()
         self._misbehave(number, life.faults if life.rough_start else ())
+        self._begin_skew(life.skew_ms)
         if life.kill_at_order is not None:
             self._kill_at = len(self._sim.ledger) + life.kill_at_order
         engine = await self._start(number, IMPATIENT_S if life.impatient else START_S)
         if engine.ready.is_set() and not life.impatient:
             self._misbehave(number, life.faults)
+            self._sim.venue.clock_skew_ms = life.skew_ms
             await self._let_happen(engine, life)
         calm = engine.ready.is_set() and not life.kill and not life.impatient
         engine.signal(signal.SIGCONT)
         engine.signal(signal.SIGTERM if calm else signal.SIGKILL)
         await self._see_end(number, engine)
+        self._end_skew()
 
     async def _let_happen(self, engine: EngineProcess, life: Life) -> None:
         started = time.monotonic()
@@ -364,7 +377,13 @@ class Stage:
                 return
 
     def _evidence(self) -> Evidence:
-        return gather(self._plan, self._folder, self._sim, self._said, self._latched, self._ends)
+        return replace(
+            gather(self._plan, self._folder, self._sim, self._said),
+            latched=self._latched,
+            quotes=self._quotes,
+            clocks=self._clocks,
+            ends=tuple(self._ends),
+        )
 
     # ---- what can happen -------------------------------------------------------------------------
 
@@ -391,6 +410,7 @@ class Stage:
                 price = LAST_PRICE[moment.words] * (10_000 + int(moment.value)) / 10_000
                 sim.venue.set_price(moment.words, price)
             case "skew":
+                self._end_skew()
                 sim.venue.clock_skew_ms = int(moment.value)
             case "shut-down":
                 sim.shut_down_soon()
@@ -437,6 +457,16 @@ class Stage:
             self._latched.append((self._latched_since, time.monotonic_ns()))
         self._latched_since = None
         self._latch.reset()
+
+    def _begin_skew(self, skew_ms: int) -> None:
+        self._sim.venue.clock_skew_ms = skew_ms
+        self._skewed_since_ns = time.monotonic_ns()
+
+    def _end_skew(self) -> None:
+        if self._skewed_since_ns is not None:
+            skew_ms = self._sim.venue.clock_skew_ms
+            self._clocks.append(WrongClock(self._skewed_since_ns, time.monotonic_ns(), skew_ms))
+        self._skewed_since_ns = None
 
     def _misbehave(self, number: int, specs: Sequence[str]) -> None:
         """In this life like this; everything else is well again."""

@@ -132,6 +132,20 @@ def publications(transactions: Iterable[bytes]) -> Iterator[bytes]:
         yield b"\1\x2a" + message(b"rawtx", raw) + payment
 
 
+def answers() -> Iterator[bytes]:
+    """What a venue may answer to the upgrade, and say then, each behind a byte that says
+    how it is to be cut."""
+    fields = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    accept = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"  # RFC 6455 1.3
+    yield b"\x50HTTP/1.1 101 Switching Protocols\r\n" + fields + accept + b"\r\n\x81\2{}"
+    yield b"\x20HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\n\r\nslow down"
+    reply = b'{"id":"x","status":200}'
+    text = b"\x81" + bytes([len(reply)]) + reply
+    yield b"\x03" + text + b"\x89\4ping" + text + b"\x88\x05\x03\xe8bye"
+    yield b"\x01\x01\3one\x8a\0\x00\3two\x80\3end\x81\x7e\x01\x00" + b"x" * 256
+    yield b"\x00\x81\x7f\0\0\0\0\0\1\0\0" + b"\xc3\xa9" * 100
+
+
 def write_corpus(folder: Path, target: str, transactions: Iterable[bytes]) -> None:
     """The inputs that fuzzing starts from."""
     folder.mkdir()
@@ -139,6 +153,8 @@ def write_corpus(folder: Path, target: str, transactions: Iterable[bytes]) -> No
         seeds = [bytes.fromhex(PAYMENT), *transactions]
     elif target == "fuzz_zmtp":
         seeds = list(publications(transactions))
+    elif target == "fuzz_ws":
+        seeds = list(answers())
     else:  # a place in the file behind the byte that chooses to patch it, and what goes there
         places = (0, 8, 40, 48, 52, 56, 60, 64, 68, 128, 192, 640, 1000, 4000, 4096, 4100, 4104)
         seeds = [

@@ -11,9 +11,11 @@ from builders import txid_of
 from chaos_checks import (
     Belief,
     Evidence,
+    Quote,
     VenueFill,
     VenueOrder,
     WrittenIntent,
+    WrongClock,
     violations,
 )
 from chaos_plan import Payment, RulePlan, draw
@@ -31,6 +33,10 @@ LIMITS: dict[str, int | str] = {
     "max_order_notional": "100",
     "max_total_notional": "200",
     "max_position_notional": "150",
+    "max_unresolved": 1,
+    "price_band_bp": 50,
+    "max_price_age_ms": 1_000,
+    "max_clock_offset_ms": 1_000,
 }
 PAYMENTS = [
     Payment((1, 2), ("kraken",), 10),
@@ -42,7 +48,7 @@ RULES = {
     "kraken": RulePlan("kraken", "BTCUSDT", "SELL", "MARKET", None, None, (("exit_after_s", 1),)),
     "okx": RulePlan("okx", "BTCUSDT", "BUY", "MARKET", None, None),
 }
-QUANTITY = Decimal("0.001")
+QUANTITY, PRICE = Decimal("0.001"), Decimal(60_000)
 
 
 def intent(client_id: str, payment: int, at_s: float, run: str = "run") -> WrittenIntent:
@@ -71,11 +77,16 @@ def leg(client_id: str, parent: WrittenIntent, at_s: float) -> WrittenIntent:
 def order(client_id: str, side: str, at_s: float, status: str = "FILLED") -> VenueOrder:
     filled = QUANTITY if status == "FILLED" else Decimal(0)
     at_ns = START + int(at_s * S) + 300_000
-    return VenueOrder(client_id, "BTCUSDT", side, QUANTITY, at_ns, status, filled)
+    ended_ns = None if status == "NEW" else at_ns
+    return VenueOrder(client_id, "BTCUSDT", side, QUANTITY, at_ns, status, filled, PRICE, ended_ns)
 
 
 def fill(client_id: str, side: str) -> VenueFill:
-    return VenueFill(client_id, "BTCUSDT", side, QUANTITY, Decimal(60_000))
+    return VenueFill(client_id, "BTCUSDT", side, QUANTITY, PRICE)
+
+
+def quote(at_s: float, price: int = 60_000, symbol: str = "BTCUSDT") -> Quote:
+    return Quote(int(at_s * S), symbol, Decimal(price) - 1, Decimal(price) + 1)
 
 
 ENTRY, OTHER = intent("hp1", 0, 1), intent("hp2", 1, 4)
@@ -90,6 +101,8 @@ GOOD = Evidence(
     fills=[fill("hp1", "SELL"), fill("hx1", "BUY"), fill("hp2", "BUY")],
     beliefs={name: Belief("filled", QUANTITY) for name in ("hp1", "hx1", "hp2")},
     latched=[(5 * S, 9 * S)],
+    quotes=[quote(0.5), quote(0.6, 3_000, "ETHUSDT"), quote(3.5)],
+    clocks=[WrongClock(0, 9 * S, 900)],
     losses=[],
     ends=[],
 )
@@ -277,6 +290,45 @@ def test_an_exit_may_make_a_position_larger() -> None:
     assert found(fills=fills, limits={**LIMITS, "max_position_notional": "60"}) == set()
 
 
+@pytest.mark.parametrize("until_s", [4.1, None])
+def test_an_order_while_too_many_are_open(until_s: float | None) -> None:
+    open_until_ns = None if until_s is None else START + int(until_s * S)
+    orders = [replace(GOOD.orders[0], open_until_ns=open_until_ns), *GOOD.orders[1:]]
+    assert found(orders=orders) == {"unresolved_exceeded"}
+    assert found(orders=orders, limits={**LIMITS, "max_unresolved": 2}) == set()
+
+
+def test_an_exit_that_is_open_is_no_unresolved_one() -> None:
+    orders = [GOOD.orders[0], replace(GOOD.orders[1], open_until_ns=None), GOOD.orders[2]]
+    assert found(orders=orders) == set()
+
+
+def test_an_order_without_a_fresh_price() -> None:
+    """What was on its way for as long as a process may stand still counts as fresh."""
+    assert found(quotes=GOOD.quotes[:2]) == {"prices_that_are_stale"}, "of the second entry"
+    assert found(quotes=[GOOD.quotes[0], quote(1.4)]) == {"prices_that_are_stale"}
+    assert found(quotes=[GOOD.quotes[0], quote(1.6)]) == set()
+    assert found(quotes=[GOOD.quotes[0], quote(4.1)]) == {"prices_that_are_stale"}, "a later one"
+    assert found(quotes=[quote(0.5), quote(3.5, symbol="ETHUSDT")]) == {"prices_that_are_stale"}
+
+
+def test_an_order_whose_price_is_out_of_the_band() -> None:
+    assert found(quotes=[quote(0.5), quote(3.5, 60_302)]) == {"prices_out_of_band"}
+    assert found(quotes=[quote(0.5), quote(3.5, 59_600)]) == {"prices_out_of_band"}
+    assert found(quotes=[quote(0.5), quote(3.5, 60_300)]) == set()
+    assert found(quotes=[quote(0.5), quote(3.0), quote(3.5, 60_400)]) == set(), "it may be late"
+    assert found(quotes=[quote(0.5), quote(2.0), quote(2.4, 60_400)]) == {"prices_out_of_band"}
+    market = [replace(order, price=None) for order in GOOD.orders]
+    assert found(quotes=[quote(0.5), quote(3.5, 60_400)], orders=market) == set()
+
+
+def test_an_order_while_the_clocks_disagree() -> None:
+    assert found(clocks=[WrongClock(3 * S, 5 * S, 1_100)]) == {"orders_by_a_wrong_clock"}
+    assert found(clocks=[WrongClock(3 * S, 5 * S, -1_100)]) == {"orders_by_a_wrong_clock"}
+    assert found(clocks=[WrongClock(5 * S, 9 * S, 9_999)]) == set()
+    assert with_limits(max_clock_offset_ms=800) == {"orders_by_a_wrong_clock"}
+
+
 def test_an_order_while_the_kill_latch_is_set() -> None:
     assert found(latched=[(3 * S, 9 * S)]) == {"orders_while_latched"}
     assert found(latched=[(2 * S, 3 * S)]) == {"orders_while_latched"}, "an exit, too"
@@ -315,6 +367,10 @@ def test_plans_try_everything() -> None:
     assert sum(any(life.kill for life in plan.lives) for plan in plans) > 70
     assert sum(life.kill_at_order is not None for life in lives) > 50
     assert {life.impatient for life in lives} == {True, False}
+    assert sum("lose-quote" in life.faults for life in lives) > 5
+    assert sum(abs(life.skew_ms) > 1_000 for life in lives) > 5
+    for name in ("price_band_bp", "max_price_age_ms", "max_clock_offset_ms", "max_unresolved"):
+        assert len({plan.limits[name] for plan in plans}) > 2, name
     assert any(len(payment.coins) > 8 for plan in plans for payment in plan.payments)
 
 

@@ -27,6 +27,7 @@ FUZZ_RUNS = {
     "fuzz_tx": 100_000,
     "fuzz_book": 10_000,
     "fuzz_journal": 10_000,
+    "fuzz_ws": 100_000,
     "fuzz_zmtp": 20_000,
 }
 
