@@ -88,6 +88,7 @@ class VenueClock:
         self._samples = 0
         self._asked: tuple[str, int] | None = None  # (request id, sent ns)
         self._void = False  # what it is answered says nothing about now
+        self._moved_ns: int | None = None  # when an answer contradicted those before
         self._next_ns = 0
 
     @property
@@ -115,12 +116,14 @@ class VenueClock:
     def answer(self, reply: binance.Reply, t_ns: int, now: Instant) -> str | None:
         """The reply to what asked() knows, taken off the wire at t_ns (CLOCK_MONOTONIC). A sentence
         when it contradicts the answers before, which are forgotten then; VenueError when it is no
-        time that can be."""
+        time that can be, which is asked again no sooner than a known clock is."""
         assert self._asked is not None
         sent_ns = self._asked[1]
         self._asked = None
+        self._next_ns = t_ns + EVERY_NS
         server_ns = _server_ms(reply, now) * 1_000_000
         if self._void:
+            self._next_ns = t_ns
             return None
         sample = _Bounds(
             server_ns - SLACK_NS - t_ns, server_ns + GRANULARITY_NS + SLACK_NS - sent_ns, t_ns
@@ -130,6 +133,9 @@ class VenueClock:
         if low > high:
             self.forget()
             self._take(sample)
+            if self._moved_ns is not None and t_ns - self._moved_ns < EVERY_NS:
+                self._next_ns = t_ns + EVERY_NS  # it does so all the time
+            self._moved_ns = t_ns
             return (
                 f"the venue's clock moved by {_middle_ms(sample) - _middle_ms(known):+d} ms "
                 "against ours: no order is sent until it is measured anew"

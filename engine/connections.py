@@ -255,7 +255,7 @@ class Links:
     def _ask_time(self, link: Link) -> None:
         """Its clock is its pulse, too."""
         now_ns, venue_ms = self._now.mono_ns, self.venue_ms()
-        if link.clock.due(now_ns) and not self.limits.paused(venue_ms):
+        if link.clock.due(now_ns) and self.limits.may_ask("time", venue_ms, urgent=True):
             self.limits.count("time", venue_ms)
             self._port.text(link.number, link.clock.ask(self._new_id(), now_ns))
 
@@ -270,7 +270,8 @@ class Links:
             self._make_ready(link)
 
     def _ask(self, link: Link, method: str, offset_ms: int) -> None:
-        if not self.limits.may_ask(method, self.venue_ms()):
+        urgent = link.state is State.PREPARING  # without a session nothing can be cancelled
+        if not self.limits.may_ask(method, self.venue_ms(), urgent=urgent):
             return
         request_id = self._new_id()
         timestamp_ms = self._now.epoch_ns // 1_000_000 + offset_ms
@@ -530,6 +531,8 @@ class Links:
             return  # the step is still there, for when the pause is over
         if method in link.steps:
             link.steps.remove(method)
+        if method == "account.rateLimits.orders":
+            self._counts_ns = self._now.mono_ns  # a refusal is not asked again any sooner
         if reply.status == 200:
             self._on_success(link, method, reply)
         else:
@@ -537,7 +540,6 @@ class Links:
 
     def _on_success(self, link: Link, method: str, reply: Reply) -> None:
         if method == "account.rateLimits.orders":
-            self._counts_ns = self._now.mono_ns
             self.limits.on_limits(reply.rows or (), self.venue_ms())
         elif method == "exchangeInfo":
             try:

@@ -206,6 +206,18 @@ def test_a_refusal_is_no_time() -> None:
             Reply("time-1", 429, {}, -1003, "too much"), world.now_ns, world.instant()
         )
     assert world.clock.silent_ns(world.now_ns) == 0
+    assert not world.clock.due(world.now_ns + EVERY_NS - 1)
+    assert world.clock.due(world.now_ns + EVERY_NS)
+
+
+def test_a_venue_that_sets_its_clock_again_and_again_is_not_asked_at_once_each_time() -> None:
+    world = World()
+    world.burst()
+    for jump_ms in (300, -300):
+        world.skew_ns += jump_ms * MS
+        assert world.ask(MS, MS) is not None
+    assert not world.clock.due(world.now_ns + EVERY_NS - 1)
+    assert world.clock.due(world.now_ns + EVERY_NS)
 
 
 # ---- our own clock -------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ class World:
             self,
             lambda: self,
             SessionRequests(self.credentials, ("BTCUSDT",)),
-            RateLimits(),
+            RateLimits(headroom_percent=10),
             venue=URL,
             live=self.live,
             timing=self.timing,
@@ -613,7 +613,92 @@ def test_what_grows_old_is_asked_again_on_one_session() -> None:
     assert it.methods(1).count("account.rateLimits.orders") == 1
 
 
+OVERLOADED = {
+    "status": 503,
+    "error": {"code": -1008, "msg": "Server is currently overloaded with other requests."},
+}
+
+
+@pytest.mark.parametrize("round_trip_ns", [4 * MS, 50 * MS])
+def test_a_time_that_is_refused_is_asked_no_more_often_than_one_that_is_told(
+    round_trip_ns: int,
+) -> None:
+    it = world(round_trip_ns=round_trip_ns)
+    it.refuse = {"time": OVERLOADED}
+    before = len(it.asked)
+    it.run(300)
+    assert 60 <= len(it.asked) - before <= 300 / 5 * 2 + 30  # reconnections of one, up to 60 s
+    assert it.links.ready
+    it.refuse = {}
+    it.run(120)
+    assert it.links.ready == (0, 1)
+    assert it.links.offset_ms() is not None
+
+
+def test_a_clock_that_contradicts_itself_all_the_time_is_not_asked_all_the_time() -> None:
+    it = world()
+    before, notices = len(it.asked), len(it.notices)
+    for turn in range(6_000):
+        it.offset_ms = 40 if turn % 2 else 140
+        it.run(0.01)
+    assert len(it.asked) - before < 100
+    assert 0 < len(it.notices) - notices < 60
+    it.run(30)
+    assert it.links.offset_ms() is not None
+
+
+@pytest.mark.parametrize("since", ["the start", "later"])
+def test_counts_that_are_refused_are_asked_again_a_minute_later(since: str) -> None:
+    method = "account.rateLimits.orders"
+    it = World(refuse={method: OVERLOADED} if since == "the start" else {})
+    it.start()
+    it.refuse = {method: OVERLOADED}
+    before, notices = it.methods(0).count(method), len(it.notices)
+    it.run(600, tick_s=0.05)
+    assert 9 <= it.methods(0).count(method) - before <= 10
+    assert len(it.notices) - notices <= 10
+    assert it.links.ready == (0, 1)
+    it.limits.clear()
+    it.refuse = {}
+    it.run(62, tick_s=0.05)
+    assert VenueLimit(index=0, window_ms=10_000, limit=50, used=7) in it.limits
+
+
 # ---- limits --------------------------------------------------------------------------------------
+
+
+def others_use(it: World, weight: int) -> None:
+    """What all of this address have used in this minute, as a reply tells."""
+    row = {**EXCHANGE_INFO["rateLimits"][0], "count": weight}
+    it.say(0, {"id": "somebody else's", "status": 200, "result": {}, "rateLimits": [row]})
+
+
+def test_a_clock_is_asked_as_long_as_there_is_any_weight_left() -> None:
+    """In the headroom too: without it no order would be sent when others use all but that."""
+    it = world()
+    it.run(60.1 - it.venue_ms() % 60_000 / 1000)  # the beginning of a minute
+    others_use(it, 5_900)
+    before = len(it.asked)
+    it.run(40)
+    asked = it.asked[before:]
+    assert {method for _, method in asked} == {"time"}
+    assert 14 <= len(asked) <= 18
+    others_use(it, 6_000)
+    it.run(15)
+    assert len(it.asked) == before + len(asked)
+    it.run(30)
+    assert "account.rateLimits.orders" in {method for _, method in it.asked[-20:]}
+    assert len(it.offsets) == 1
+
+
+def test_a_session_is_opened_with_what_weight_there_is() -> None:
+    """Without one nothing can be cancelled."""
+    it = world()
+    it.drop(1)
+    for _ in range(10):
+        others_use(it, 5_900)
+        it.run(0.5)
+    assert it.links.ready == (0, 1)
 
 
 def refusal(status: int, retry_after_ms: int | None) -> dict[str, Any]:
