@@ -101,6 +101,7 @@ class Links:
         self._now = Instant(0, 0)
         self._steps = StepWatch()
         self._told_offset_ms: int | None = None
+        self._ahead_ns: int | None = None  # the venue's clock minus CLOCK_MONOTONIC
         self._connects: deque[int] = deque()  # when
         self._asked_ever = 0
         self._filters_ns: int | None = None  # when they were told
@@ -131,14 +132,17 @@ class Links:
         return self._told_offset_ms
 
     def venue_ms(self) -> int:
-        """Venue time at the last tick, by our own clock where it is not known better."""
-        return self._now.epoch_ns // 1_000_000 + (self._told_offset_ms or 0)
+        """Venue time at the last tick: what it was when it was known last, carried on by
+        CLOCK_MONOTONIC, which nobody sets. Until a session is ready it may be our own guess."""
+        return (self._now.mono_ns + (self._ahead_ns or 0)) // 1_000_000
 
     # ---- time goes on ----------------------------------------------------------------------------
 
     def tick(self, now: Instant) -> None:
         """Whatever is due. Call it every few milliseconds, each time with a fresh reading."""
         self._now = now
+        if self._ahead_ns is None:
+            self._ahead_ns = now.apart_ns  # until it is measured
         self._watch_our_clock()
         for link in self._links:
             match link.state:
@@ -596,15 +600,16 @@ class Links:
 
     def _tell_clock(self) -> None:
         """One decision of both: the preferred session's clock, else the other's."""
+        preferred_first = sorted(self._links, key=lambda link: link.number != self._preferred)
+        known = [
+            ahead_ns
+            for link in preferred_first
+            if (ahead_ns := link.clock.ahead_ns(self._now.mono_ns)) is not None
+        ]
+        if known:
+            self._ahead_ns = known[0]
         if self._preferred is None:
             return
-        links = [self._links[self._preferred], self._other(self._links[self._preferred])]
-        known = [
-            offset_ms
-            for link in links
-            if link.state is State.READY
-            and (offset_ms := link.clock.offset_ms(self._now)) is not None
-        ]
         told = self._told_offset_ms
         if not known:
             if told is not None:
@@ -614,6 +619,8 @@ class Links:
                     f"the clock of {self._venue} is not known well enough: no order is sent until "
                     "it is measured anew"
                 )
-        elif told is None or abs(known[0] - told) > 1:  # 1 ms is the rounding's
-            self._told_offset_ms = known[0]
-            self._port.clock(known[0])
+            return
+        offset_ms = self._now.offset_ms(known[0])
+        if told is None or abs(offset_ms - told) > 1:  # 1 ms is the rounding's
+            self._told_offset_ms = offset_ms
+            self._port.clock(offset_ms)

@@ -738,6 +738,20 @@ def test_418_is_a_ban() -> None:
     assert it.links.ready == (0, 1)
 
 
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_a_step_of_our_clock_neither_ends_nor_lengthens_a_pause(step_s: int) -> None:
+    it = world()
+    it.say(0, refusal(418, it.venue_ms() + 200_000))
+    it.run(10)
+    asked = len(it.asked)
+    it.epoch_step_ns = step_s * NS
+    it.run(189)
+    assert len(it.asked) == asked
+    it.run(3)
+    assert len(it.asked) > asked
+    assert abs((it.links.offset_ms() or 0) - (40 - 1000 * step_s)) <= 2
+
+
 @pytest.mark.parametrize(("status", "bans"), [(418, 1), (429, 0)])
 def test_an_upgrade_that_is_refused(status: int, bans: int) -> None:
     it = world()
@@ -790,6 +804,39 @@ def test_a_step_of_our_clock_is_unknown_until_measured_anew() -> None:
     it.run(2)
     assert it.offsets[-1] is not None
     assert abs(it.offsets[-1] - (40 - 3_000)) <= 2
+
+
+@pytest.mark.parametrize("step_s", [-7200, -1, 1, 7200])
+def test_a_step_of_our_clock_is_none_of_the_venues_time(step_s: int) -> None:
+    """What is left when its time has come would be left hours early, or late."""
+    it = world()
+    it.run(10)
+    it.epoch_step_ns = step_s * NS
+    for _ in range(300):
+        it.run(0.01)
+        assert abs(it.links.venue_ms() - it.venue_ms()) <= 12  # a tick is 10
+    assert it.offsets[-1] is not None
+
+
+def test_after_a_sleep_the_venues_time_is_late_until_it_is_measured() -> None:
+    it = world()
+    it.run(10)
+    before_ms = it.venue_ms()
+    it.offset_ms += 3_600_000  # while CLOCK_MONOTONIC stood still
+    it.epoch_step_ns = 3600 * NS
+    it.links.tick(it.instant())
+    assert abs(it.links.venue_ms() - before_ms) <= 2
+    it.run(2)
+    assert abs(it.links.venue_ms() - it.venue_ms()) <= 12
+    assert it.links.offset_ms() in (39, 40, 41)
+
+
+def test_a_small_step_of_our_clock_is_told_as_a_new_offset() -> None:
+    it = world()
+    it.epoch_step_ns = -15 * MS
+    it.links.tick(it.instant())
+    assert it.offsets[-1] in (54, 55, 56)
+    assert abs(it.links.venue_ms() - it.venue_ms()) <= 2
 
 
 def test_a_step_of_the_venues_clock_is_noticed() -> None:
