@@ -58,11 +58,13 @@ class Past(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When `work()` is done, and by whom a request is sent: `session` None while none is ready."""
+    """When `work()` is done, and by whom a request is sent: `session` None while none is ready, or
+    the venue lets us send nothing. Questions may have to wait where cancels and exits need not."""
 
     now_ns: int  # CLOCK_MONOTONIC
     venue_ms: int
     session: int | None
+    may_query: bool = True
 
 
 class Desk:
@@ -190,12 +192,15 @@ class Desk:
         if moment.session is None:
             return
         stamp = requests.Stamp(self._auth, moment.venue_ms, self._recv_window_ms)
-        for query in self.orders.queries_due(moment.now_ns, moment.venue_ms):
-            method = requests.method_of(query)
-            self._wire.ask(moment.session, method, requests.ask(query, stamp))
+        if moment.may_query:
+            self._query(stamp, moment, moment.session)
         if self._live:
             self._act(stamp, moment, moment.session)
         self._tell_notices()
+
+    def _query(self, stamp: requests.Stamp, moment: Moment, session: int) -> None:
+        for query in self.orders.queries_due(moment.now_ns, moment.venue_ms):
+            self._wire.ask(session, requests.method_of(query), requests.ask(query, stamp))
 
     def _act(self, stamp: requests.Stamp, moment: Moment, session: int) -> None:
         for action in self.exits.actions(moment.now_ns, moment.venue_ms):

@@ -431,11 +431,12 @@ class Runner:
         if not self._kill_told and (self._engine.killed or self._latch.state() is not None):
             self._engine.kill()
             self._tell_kill()
-        venue_ms = self._links.venue_ms()
+        venue_ms, limits = self._links.venue_ms(), self._links.limits
         idle = self._stopping or not self._started
-        room = self._links.limits.may_ask("myTrades", venue_ms)  # the heaviest that it asks
+        room = limits.may_ask("order.place", venue_ms, urgent=True)  # order.cancel weighs the same
         session = self._links.preferred if room and not idle else None
-        self._desk.work(desks.Moment(time.monotonic_ns(), venue_ms, session))
+        may_query = limits.may_ask("myTrades", venue_ms)  # the heaviest question
+        self._desk.work(desks.Moment(time.monotonic_ns(), venue_ms, session, may_query))
 
     def _tell_kill(self) -> None:
         self._kill_told = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -251,6 +251,22 @@ def test_a_kill_cancels_what_is_ours_again_and_again() -> None:
     made.work(Moment(13 * 10**9, 1_700_000_012_100, session=0))
     assert [text for text in wire.texts if text["method"] == "order.cancel"] == cancels
     assert wire.orders == [], "no exit after a kill"
+
+
+def test_a_question_may_have_to_wait_where_a_cancel_and_an_exit_need_not() -> None:
+    other = replace(intent(), client_id=ENTRY[:-1] + "2")
+    wire = Wire()
+    made = desk(wire)
+    for body in (intent(), fired(), filled(), other, Closed("cut", 104, True, 0)):
+        made.on_record(record(body))
+    made.work(Moment(10, 1_700_000_000_100, session=0, may_query=False))
+    assert [parent for _, _, parent in wire.orders] == [ENTRY]
+    made.kill()
+    made.work(Moment(20, 1_700_000_000_100, session=0, may_query=False))
+    assert {text["method"] for text in wire.texts} == {"order.cancel"}
+    made.work(Moment(30, 1_700_000_000_100, session=0))
+    assert wire.texts[-1]["method"] == "order.status"
+    assert wire.texts[-1]["params"]["origClientOrderId"] == other.client_id
 
 
 def test_the_venues_rules_as_exits_want_them() -> None:

@@ -3,6 +3,7 @@ restarts; against the simulator."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -270,6 +271,29 @@ def test_a_position_is_left_when_its_time_is_over(
     assert (sold.side, bought.side) == ("SELL", "BUY")
     assert sold.quantity == bought.quantity.rstrip("0")
     assert bought.timestamp_ms >= sold.timestamp_ms + 1000
+
+
+def test_weight_that_others_use_holds_up_neither_an_exit_nor_a_cancel(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """Weight of a whole day, since the end of a minute would let us ask again."""
+    kind = {"rateLimitType": "REQUEST_WEIGHT", "interval": "DAY", "intervalNum": 1}
+    used = {"rateLimits": [{**kind, "limit": 6000, "count": 5900}]}
+
+    def answer(request: Line, honest: harpoon_run.Honest) -> object:
+        return {**json.loads(honest()), **used} if request["method"] == "time" else None
+
+    Script(sim, answer)
+    with trading(sim, node, tmp_path, rule={"exit_after_s": 1}) as run:
+        node.send(deposit("kraken", 1), 0)
+        eventually(lambda: len(sim.ledger) == 2)
+        assert run.end() == (0, "")
+    with trading(sim, node, tmp_path, rule=RESTING) as run:
+        node.send(deposit("kraken", 2), 0)
+        run.record("order", status="acked")
+        run.process.send_signal(signal.SIGUSR1)
+        eventually(lambda: any(isinstance(entry, CancelEntry) for entry in sim.entries))
+        assert run.end() == (0, "")
 
 
 @pytest.mark.parametrize(("price", "leg"), [("59000", "t"), ("61000", "s")])
