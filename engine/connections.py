@@ -518,7 +518,7 @@ class Links:
         except VenueError as error:
             if reply.status in (SLOW_DOWN, BANNED):
                 return
-            if link.state is State.READY:
+            if link.state is State.READY and reply.status < 500:  # else no session would be better
                 self._part(link, Parting(str(error), self._timing.drain))
             elif link.state is State.PREPARING:
                 self._give_up(link, str(error))
