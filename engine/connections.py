@@ -274,7 +274,8 @@ class Links:
             self._make_ready(link)
 
     def _ask(self, link: Link, method: str, offset_ms: int) -> None:
-        urgent = link.state is State.PREPARING  # without a session nothing can be cancelled
+        # Without a session nothing can be cancelled, and without its stream nobody knows what to.
+        urgent = link.state is State.PREPARING or method == self._requests.subscribe_method
         if not self.limits.may_ask(method, self.venue_ms(), urgent=urgent):
             return
         request_id = self._new_id()
@@ -499,7 +500,7 @@ class Links:
         link = self._links[session]
         if link.state is State.READY:
             self._port.notice(f"the user data stream of session {session} has ended: asking again")
-            link.steps.append(self._requests.subscribe_method)
+            link.steps.appendleft(self._requests.subscribe_method)
 
     def _heed(self, pause: Pause | None) -> None:
         if pause is None:

@@ -432,6 +432,17 @@ def test_a_clock_is_asked_as_long_as_there_is_any_weight_left() -> None:
     assert len(it.offsets) == 1
 
 
+def test_a_stream_is_subscribed_to_with_what_weight_there_is() -> None:
+    it = world()
+    it.run(60.1 - it.venue_ms() % 60_000 / 1000)
+    others_use(it, 5_900)
+    it.run(58)
+    asked = len(it.methods(0))
+    it.links.on_stream_ended(0)
+    it.run(0.1)
+    assert it.methods(0)[asked:] == ["userDataStream.subscribe.signature"], "before the counts"
+
+
 def test_a_session_is_opened_with_what_weight_there_is() -> None:
     """Without one nothing can be cancelled."""
     it = world()
