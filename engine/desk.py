@@ -20,7 +20,7 @@ from engine.lifecycle import Settlement as Settled
 from engine.order import Order
 from engine.positions import Positions
 from engine.prices import Price
-from engine.records import Fired, Intent, Record, Terms
+from engine.records import Fired, Intent, Record, Terms, left_epoch_ns
 from engine.report import Line
 from engine.venues import binance_requests as requests
 from engine.venues.binance_filters import Filters
@@ -334,7 +334,7 @@ def _count(
     rules: tuple[str, ...],
     exchanges: frozenset[str],
 ) -> None:
-    age_ns = max(0, now_epoch_ns - record.epoch_ns)
+    age_ns = max(0, now_epoch_ns - left_epoch_ns(record, intent))
     if age_ns > DAY_NS:
         return
     rule = record.names.rule(intent.rule)

@@ -303,6 +303,13 @@ class Record:
     names: Names = field(repr=False)
 
 
+def left_epoch_ns(record: Record, intent: Intent) -> int:
+    """When the order of this record left. The journal's clock lags behind from the moment in which
+    the system's is set forward or the machine sleeps (docs/journal.md); the order's own time, which
+    is the venue's, does not. The later one makes no order older than it is."""
+    return max(record.epoch_ns, intent.timestamp_ms * 1_000_000)
+
+
 def decode(kind: int, payload: bytes, names: Names) -> Body:
     """The body of a record; Unknown for one that is not as csrc/harpoon.h describes it."""
     decoder = _DECODERS.get(kind)

@@ -54,6 +54,7 @@ from engine.records import (
     Spent,
     Stats,
     Unknown,
+    left_epoch_ns,
     outpoint_bytes,
 )
 from engine.report import Line
@@ -287,7 +288,7 @@ class Runner:
             body = record.body
             if isinstance(body, Unknown):
                 self._on_damage_words(f"record {record.sequence} is of another version")
-            if isinstance(body, Intent) and body.live and record.epoch_ns >= since_ns:
+            if isinstance(body, Intent) and body.live and left_epoch_ns(record, body) >= since_ns:
                 fired.add(body.txid)
             if isinstance(body, Intent | Spent) and body.txid in fired:
                 for outpoint in body.outpoints:

@@ -19,7 +19,8 @@ from engine.venues.binance_filters import Filters, Notional, Steps
 from engine.venues.binance_requests import Auth
 
 DAY_NS = 86_400 * 10**9
-NOW_NS = 10**18
+LEFT_MS = 1_700_000_000_000  # when the order of these tests left, venue time
+NOW_NS = LEFT_MS * 10**6 + DAY_NS // 2
 ENTRY = "hp00112233445566778899-0000000000001"
 SPEC = {"symbol": "BTCUSDT", "side": "SELL", "type": "MARKET", "quantity": "0.002"}
 NAMES = Names(exchanges=("kraken",), rules=("whale",), orders=(SPEC,), markets=("BTCUSDT",))
@@ -73,11 +74,11 @@ class Wire:
         self.counted.append(counted)
 
 
-def record(body: object, epoch_ns: int = NOW_NS - DAY_NS // 2) -> Record:
+def record(body: object, epoch_ns: int = LEFT_MS * 10**6) -> Record:
     return Record(1, 1, epoch_ns, 1, body, NAMES)  # type: ignore[arg-type]
 
 
-def intent(live: bool = True) -> Intent:
+def intent(live: bool = True, timestamp_ms: int = LEFT_MS) -> Intent:
     return Intent(
         client_id=ENTRY,
         txid="11" * 32,
@@ -88,7 +89,7 @@ def intent(live: bool = True) -> Intent:
         rule=0,
         live=live,
         armed=True,
-        timestamp_ms=1_700_000_000_000,
+        timestamp_ms=timestamp_ms,
         t_rx_ns=1,
         t_trigger_ns=1,
         n_in=1,
@@ -228,8 +229,23 @@ def test_a_position_that_no_rule_looks_after_any_more_is_told() -> None:
 def test_orders_of_dry_runs_and_of_days_ago_do_not_count() -> None:
     wire = Wire()
     restored(wire, [record(intent(live=False))])
-    restored(wire, [record(intent(), NOW_NS - 2 * DAY_NS)])
+    days_ago = intent(timestamp_ms=LEFT_MS - DAY_NS // 10**6)
+    restored(wire, [record(days_ago, NOW_NS - 2 * DAY_NS)])
     assert wire.counted == []
+
+
+def test_an_order_is_as_old_as_the_later_of_two_clocks_says() -> None:
+    """The journal's lags when the system's clock is set forward or the machine sleeps; the time in
+    the order is wrong when ours was and the venue's not known."""
+    two_days, hour_ms = 2 * DAY_NS, 3600 * 1000
+    for timestamp_ms, epoch_ns, age_ns in (
+        (LEFT_MS, NOW_NS - two_days, DAY_NS // 2),
+        (LEFT_MS - 48 * hour_ms, NOW_NS - DAY_NS // 4, DAY_NS // 4),
+        (LEFT_MS + 13 * hour_ms, NOW_NS - two_days, 0),
+    ):
+        wire = Wire()
+        restored(wire, [record(intent(timestamp_ms=timestamp_ms), epoch_ns)])
+        assert [age for age, *_ in wire.counted] == [age_ns]
 
 
 def test_a_kill_cancels_what_is_ours_again_and_again() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from engine._native import ffi, lib
 from engine.core import Engine, EngineOptions, Rule
 from engine.journal import Damage, Journal, Reader
 from engine.journal_verify import segments
@@ -28,6 +29,7 @@ from engine.venues.binance import order_template
 from . import harpoon_run, peers
 from .harpoon_run import PLENTY, write_config
 from .hot import running
+from .journals import PREAMBLE
 from .peers import (
     API_KEY,
     BTC,
@@ -150,6 +152,19 @@ def replacement(nonce: int) -> bytes:
     return transaction({wallet("kraken"): 6 * BTC}, nonce)
 
 
+def fired_for(raw: bytes, run: bytes, timestamp_ms: int) -> bytes:
+    """The intent of a live order for this transaction, which has one input."""
+    head = {
+        "client_id": f"hp{run[:10].hex()}-{1:013}".encode(),
+        "txid": bytes.fromhex(txid_of(raw))[::-1],
+        "timestamp_ms": timestamp_ms,
+        "n_in": 1,
+        "n_outpoints": 1,
+        "live": 1,
+    }
+    return bytes(ffi.buffer(ffi.new("hp_intent *", head))) + raw[5:41]
+
+
 def intents(folder: Path) -> list[Intent]:
     records = list(Reader(folder))
     assert not [item for item in records if isinstance(item, Damage)]
@@ -224,6 +239,25 @@ def test_a_restarted_run_knows_what_was_fired(
     assert len(venue.orders) == 3
     fired = [intent.txid for intent in intents(journal)]
     assert fired == [txid_of(raw) for raw in (deposit("kraken", 1), many, deposit("kraken", 2))]
+
+
+def test_an_outpoint_is_remembered_by_the_order_s_own_time(
+    tmp_path: Path, venue: Venue, node: Publisher
+) -> None:
+    """The system's clock was set forward by 400 hours after the segment was made: what the journal
+    says of an order of a minute ago is too early by that."""
+    config = write(tmp_path, venue, node)
+    with Journal(tmp_path / "journal", 4 << 20) as journal:
+        journal.prepare(PREAMBLE)
+        minute_ago_ms = time.time_ns() // 10**6 - 60_000
+        body = fired_for(deposit("kraken", 1), journal.run, minute_ago_ms)
+        journal.append(lib.HP_RECORD_INTENT, body, time.monotonic_ns() - 400 * 3600 * 10**9)
+    with run(config, node):
+        for number in (1, 2):
+            node.send(deposit("kraken", number), number)
+        eventually(lambda: len(venue.orders) == 1)
+    fired = [intent.txid for intent in intents(tmp_path / "journal")]
+    assert fired == [txid_of(deposit("kraken", number)) for number in (1, 2)]
 
 
 def test_a_dry_run_is_not_remembered(tmp_path: Path, venue: Venue, node: Publisher) -> None:
