@@ -501,6 +501,12 @@ static int settlement_is_sane(const hp_risk *r, const hp_settlement *s)
            is_amount(s->filled_e8);
 }
 
+/* An exit never is unresolved, and quantity 0 says nothing of an end. */
+static int counts_as_unresolved(const hp_settlement *s)
+{
+    return !s->reduces && s->quantity_e8 > 0;
+}
+
 int hp_risk_expose(hp_risk *r, const hp_settlement *order)
 {
     if (!settlement_is_sane(r, order))
@@ -510,7 +516,7 @@ int hp_risk_expose(hp_risk *r, const hp_settlement *order)
     if (__builtin_add_overflow(*open_e8, order->quantity_e8, &more_e8))
         return -ERANGE;
     *open_e8 = more_e8;
-    r->unresolved += !order->reduces;
+    r->unresolved += counts_as_unresolved(order);
     return 0;
 }
 
@@ -519,7 +525,7 @@ int hp_risk_settle(hp_risk *r, const hp_settlement *s)
     if (!settlement_is_sane(r, s))
         return -HP_ECONFIG;
     hp_market *m = &r->markets[s->market];
-    int resolves = !s->reduces && s->quantity_e8 > 0;
+    int resolves = counts_as_unresolved(s);
     int64_t position_e8;
     if (__builtin_add_overflow(m->position_e8, s->is_sell ? -s->filled_e8 : s->filled_e8,
                                &position_e8) ||

@@ -212,7 +212,7 @@ class Gate:
 
     def expose(self, s: Settlement) -> bool:
         self.markets[s.market].open[s.is_sell] += s.quantity_e8
-        self.unresolved += not s.reduces
+        self.unresolved += _resolves(s)
         return True
 
     def settle(self, s: Settlement) -> bool:
@@ -249,5 +249,6 @@ def _above(value: Fraction | int, most: int | None) -> bool:
 
 
 def _resolves(s: Settlement) -> bool:
-    """An exit is not counted, and quantity 0 is a correction of what was settled before."""
+    """An exit is not counted, and quantity 0 is a correction of what was settled before, or an
+    order of a former run of which nobody knows what it was."""
     return not s.reduces and s.quantity_e8 > 0

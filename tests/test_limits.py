@@ -387,6 +387,16 @@ def test_what_former_runs_left_open_and_hold(server: Server) -> None:
         assert found.deposit() == "unresolved"
 
 
+def test_an_order_of_unknown_quantity_is_not_unresolved_for_good(server: Server) -> None:
+    """The journal has lost its quantity, so that its end could not be told from a correction."""
+    limits = Limits(max_unresolved=1)
+    lost = Settlement(0, False, 0)
+    with desk(server, limits, before=lambda engine: engine.expose(lost)) as found:
+        assert found.deposit() is None
+        assert found.tell(lambda: found.engine.command_settle(lost)) == [None]
+        assert found.deposit() == "unresolved"
+
+
 # ---- dry-run -------------------------------------------------------------------------------------
 
 

@@ -152,7 +152,8 @@ class Story:
         self.tell("s", *astuple(ended), answer=0 if taken else -34)
 
     def expose(self) -> None:
-        order = Settlement(self.dice.randrange(2), self.dice.random() < 0.5, self.unit)
+        quantity = self.dice.choice([self.unit, self.unit, self.unit, 0])
+        order = Settlement(self.dice.randrange(2), self.dice.random() < 0.5, quantity)
         self.open.append(order)
         self.answer("e", *astuple(order), taken=self.model.expose(order))
 
