@@ -395,8 +395,8 @@ typedef struct hp_price { /* the best offers of a market */
 } hp_price;
 
 /* The end of an order: what was open of it is so no longer, and what was filled moves the position.
- * With quantity 0 a correction: an order that had ended has filled more. `reduces` as in its
- * hp_order_request. */
+ * With quantity 0 a correction: an order that had ended has filled more, or a commission was taken
+ * in the base asset, which is a sale. `reduces` as in its hp_order_request. */
 typedef struct hp_settlement {
     int64_t quantity_e8; /* that was counted as open when it left: all of it */
     int64_t filled_e8;

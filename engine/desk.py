@@ -15,10 +15,10 @@ from engine import client_ids
 from engine.config import RuleSettings
 from engine.core import Settlement
 from engine.exits import Cancel, ExitPlan, Exits, Market, Place
-from engine.lifecycle import KEPT, Orders
+from engine.lifecycle import KEPT, Fill, Orders
 from engine.lifecycle import Settlement as Settled
 from engine.order import Order
-from engine.positions import Positions
+from engine.positions import Positions, is_base
 from engine.prices import Price
 from engine.records import Fired, Intent, Record, Terms, left_epoch_ns
 from engine.report import Line
@@ -153,6 +153,8 @@ class Desk:
             self.exits.on_order(order)
         for fill in self.orders.take_fills():
             self.positions.add(fill)
+            if fill.symbol in held:
+                held[fill.symbol] -= _base_fee_e8(fill)
         for settled in self.orders.take_settlements():
             if settled.symbol in held:
                 sign = -1 if settled.side == "SELL" else 1
@@ -238,6 +240,7 @@ class Desk:
         for fill in self.orders.take_fills():
             position = self.positions.add(fill)
             self._emit({"record": "position", **position.as_json()})
+            self._settle_fee(fill)
         for settled in self.orders.take_settlements():
             self._settle(settled)
         self._tell_notices()
@@ -256,6 +259,13 @@ class Desk:
         if order is None or not order.live or settled.symbol not in self._symbols:
             return
         self._wire.settle(self._settlement(settled.symbol, order, settled.quantity, settled.filled))
+
+    def _settle_fee(self, fill: Fill) -> None:
+        """Whatever the order was, a commission in the base asset is a sale."""
+        fee_e8 = _base_fee_e8(fill)
+        if fee_e8 and fill.symbol in self._symbols:
+            market = self._symbols.index(fill.symbol)
+            self._wire.settle(Settlement(market, is_sell=True, quantity_e8=0, filled_e8=fee_e8))
 
     def _settlement(
         self, symbol: str, order: Order, quantity: Decimal, filled: Decimal
@@ -344,6 +354,13 @@ def _count(
         rules.index(rule) if rule in rules else None,
         intent.exchange if intent.exchange in exchanges else None,
     )
+
+
+def _base_fee_e8(fill: Fill) -> int:
+    """None takes more than its trade, whatever the venue says."""
+    if not is_base(fill.symbol, fill.commission_asset):
+        return 0
+    return _e8(min(fill.commission, fill.quantity))
 
 
 def _e8(amount: Decimal) -> int:

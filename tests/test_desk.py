@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+
+import pytest
 
 from engine.allowance import allowance
 from engine.config import load
@@ -117,9 +119,9 @@ def fired() -> Fired:
     )
 
 
-def filled() -> Message:
+def filled(commission: str = "0.12", asset: str = "USDT") -> Message:
     """The reply to the entry, in full."""
-    fill = {"price": "60000", "qty": "0.002", "commission": "0.12", "commissionAsset": "USDT"}
+    fill = {"price": "60000", "qty": "0.002", "commission": commission, "commissionAsset": asset}
     result = {
         "symbol": "BTCUSDT",
         "orderId": 7,
@@ -171,6 +173,23 @@ def test_an_entry_that_fills_is_settled_told_and_covered() -> None:
     assert exit_id.startswith("hx00112233445566778899-")
     made.work(Moment(30, 1_700_000_000_200, session=1))
     assert len(wire.orders) == 1, "once"
+
+
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_the_gate_holds_what_the_position_is_also_after_a_commission_in_coins(side: str) -> None:
+    names = replace(NAMES, orders=({**SPEC, "side": side},))
+    bodies = (intent(), fired(), filled("0.000002", "BTC"))
+    records = [replace(record(body), names=names) for body in bodies]
+    wire, later = Wire(), Wire()
+    made = desk(wire)
+    for each in records:
+        made.on_record(each)
+    held = sum(-each.filled_e8 if each.is_sell else each.filled_e8 for each in wire.settled)
+    assert held == (199_800 if side == "BUY" else -200_200)
+    assert sum(each.quantity_e8 for each in wire.settled) == 200_000, "one order has ended"
+    assert held == int(made.positions.of("BTCUSDT").net * 10**8)
+    restored(later, records)
+    assert later.positions == {0: held}
 
 
 def test_what_former_runs_did_counts_in_this_one() -> None:
