@@ -348,6 +348,7 @@ enum hp_verdict { /* what the risk gate said of an order; docs/risk.md has them 
     HP_REFUSED_VENUE_LIMIT,
     HP_REFUSED_FILTER,    /* the venue would not take this order */
     HP_REFUSED_DUPLICATE, /* an order with this client id has left in this run */
+    HP_REFUSED_EXIT_SIZE, /* an exit of more than what entries have brought and no exit covers */
 };
 
 /* ---- risk ----------------------------------------------------------------------------------- */
@@ -396,7 +397,8 @@ typedef struct hp_price { /* the best offers of a market */
 
 /* The end of an order: what was open of it is so no longer, and what was filled moves the position.
  * With quantity 0 a correction: an order that had ended has filled more, or a commission was taken
- * in the base asset, which is a sale. `reduces` as in its hp_order_request. */
+ * in the base asset, which is a sale. `reduces` as in its hp_order_request; of any other order,
+ * exits may close what was filled. */
 typedef struct hp_settlement {
     int64_t quantity_e8; /* that was counted as open when it left: all of it */
     int64_t filled_e8;
@@ -896,8 +898,9 @@ int hp_engine_add_market(hp_engine *engine);
 /* What an order template trades. */
 int hp_engine_set_terms(hp_engine *engine, int order, const hp_terms *terms);
 /* From other runs: what is held, of one market; an order that left so long ago; an order that is
- * open, as if it had left now; its end. The order's rule is -1 and its exchange HP_NOBODY where
- * there is none, or none any more, each on its own; an exit has neither, and notional 0. */
+ * open, as if it had left now, and an exit as if its entry had brought so much; an order's end. Its
+ * rule is -1 and its exchange HP_NOBODY where there is none, or none any more, each on its own; an
+ * exit has neither, and notional 0. */
 int hp_engine_set_position(hp_engine *engine, int market, int64_t position_e8);
 int hp_engine_count_past(hp_engine *engine, int64_t age_ns, int64_t notional_e8, int rule,
                          int exchange);

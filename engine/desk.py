@@ -6,7 +6,7 @@ exits.py); here they meet the engine. Everything runs on the control thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Protocol
@@ -46,6 +46,8 @@ class Wire(Protocol):
 
 class Past(Protocol):
     """engine.core.Engine, before it runs."""
+
+    def settle(self, settlement: Settlement) -> None: ...
 
     def set_position(self, market: int, position_e8: int) -> None: ...
 
@@ -118,15 +120,32 @@ class Desk:
         self.orders.take_notices()  # of then, as those of the exits
         self.exits.take_notices()
         self._tell_orphans(rules)
-        for symbol, position_e8 in held.items():
+        unsettled = [
+            order
+            for order in self.orders.open()
+            if order.live and order.spec.symbol in held and not self.orders.is_settled(order)
+        ]
+        for entered in self._entered(unsettled):
+            past.settle(entered)
+        for symbol, position_e8 in held.items():  # whatever settle() has made of it
             past.set_position(self._symbols.index(symbol), position_e8)
-        for order in self.orders.open():
-            if order.live and order.spec.symbol in held and not self.orders.is_settled(order):
-                past.expose(self._settlement(order.spec.symbol, order, order.quantity, Decimal(0)))
+        for order in unsettled:
+            past.expose(self._settlement(order.spec.symbol, order, order.quantity, Decimal(0)))
         for order in self.orders.all():
             self._told[order.client_id] = order.status
             if order.ended or not order.live:
                 self._former.add(order.client_id)
+
+    def _entered(self, unsettled: list[Order]) -> Iterator[Settlement]:
+        """What exits of this run may close: what is left of entries that have ended, less what an
+        exit is on its way for."""
+        exiting = {each.parent: each.quantity - each.filled for each in unsettled}
+        entering = {each.client_id for each in unsettled}
+        for left in self.exits.left():
+            free_e8 = _e8(left.quantity - exiting.get(left.entry_id, Decimal(0)))
+            if left.symbol in self._symbols and left.entry_id not in entering and free_e8 > 0:
+                market = self._symbols.index(left.symbol)
+                yield Settlement(market, left.side == "SELL", quantity_e8=0, filled_e8=free_e8)
 
     def _tell_orphans(self, rules: tuple[str, ...]) -> None:
         """Positions of former runs that no rule of this one will leave."""
@@ -261,11 +280,12 @@ class Desk:
         self._wire.settle(self._settlement(settled.symbol, order, settled.quantity, settled.filled))
 
     def _settle_fee(self, fill: Fill) -> None:
-        """Whatever the order was, a commission in the base asset is a sale."""
+        """Whatever the order was, a commission in the base asset is a sale, and one that no exit
+        is for."""
         fee_e8 = _base_fee_e8(fill)
         if fee_e8 and fill.symbol in self._symbols:
             market = self._symbols.index(fill.symbol)
-            self._wire.settle(Settlement(market, is_sell=True, quantity_e8=0, filled_e8=fee_e8))
+            self._wire.settle(Settlement(market, True, 0, fee_e8, reduces=True))
 
     def _settlement(
         self, symbol: str, order: Order, quantity: Decimal, filled: Decimal

@@ -197,16 +197,34 @@ def test_what_former_runs_did_counts_in_this_one() -> None:
     made = restored(wire, [record(intent()), record(fired()), record(filled())])
     assert wire.positions == {0: -200_000}
     assert wire.exposed == []
+    assert wire.settled == [Settlement(0, True, 0, 200_000)], "for exits to close"
     assert wire.counted == [(DAY_NS // 2, 121 * 10**8, 1, "kraken")], "the rule by its name"
     assert made.summary() == [], "it is no order of this run"
     made.work(Moment(10, 1_700_000_100_000, session=0))
     assert len(wire.orders) == 1, "but its position is left by this one"
 
 
+def test_what_an_exit_of_a_former_run_is_on_its_way_for_no_other_may_close() -> None:
+    leaving = replace(
+        intent(),
+        client_id="hx00112233445566778899-m000000000001",
+        parent=ENTRY,
+        order=0xFFFF,
+        rule=None,
+        terms=Terms(150_000, 0, 0, False),
+    )
+    wire = Wire()
+    restored(wire, [record(body) for body in (intent(), fired(), filled(), leaving)])
+    assert wire.exposed == [Settlement(0, False, 150_000, reduces=True)]
+    assert wire.settled == [Settlement(0, True, 0, 50_000)]
+    assert wire.positions == {0: -200_000}
+
+
 def test_an_order_of_a_former_run_without_an_answer_counts_as_filled_and_is_asked_for() -> None:
     wire = Wire()
     made = restored(wire, [record(intent()), record(fired()), record(Closed("cut", 104, True, 0))])
     assert wire.exposed == [Settlement(0, True, 200_000)]
+    assert wire.settled == [], "nothing is known to have been entered"
     assert wire.positions == {0: 0}
     made.work(Moment(10, 1_700_000_100_000, session=0))
     assert [text["method"] for text in wire.texts] == ["order.status"]

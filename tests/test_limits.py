@@ -82,7 +82,8 @@ def desk(
     options: EngineOptions = LIVE,
     before: Callable[[Engine], None] | None = None,
 ) -> Iterator[Desk]:
-    """Two rules, the second for deposits below 1 BTC, with a price and a clock."""
+    """Two rules, the second for deposits below 1 BTC, with a price and a clock. Entries of other
+    runs have bought and sold the same, and exits may close it."""
     engine = Engine(book_of("kraken", "okx"), replace(options, transport=peers.TRANSPORT))
     if limits is not None:
         engine.set_limits(limits)
@@ -93,6 +94,8 @@ def desk(
         if terms is not None:
             engine.set_terms(order, terms)
         engine.add_rule(Rule(("deposit",), None, least_sat, None, order))
+    for is_sell in (False, True):
+        engine.settle(Settlement(0, is_sell, 0, E8))
     if before is not None:
         before(engine)
     engine.connect(server.address())
@@ -475,6 +478,56 @@ def test_exits_use_up_rates_and_positions_but_not_totals(server: Server) -> None
         assert found.deposit() is None
 
 
+def test_exits_close_no_more_than_entries_have_brought(server: Server) -> None:
+    """1 coin was bought, and 1 sold, by entries."""
+    half = replace(SALE, quantity_e8=E8 // 2)
+    end = Settlement(0, True, half.quantity_e8, reduces=True)
+    with desk(server, Limits()) as found:
+
+        def leave(client_id: str, terms: Terms, **words: int) -> str | None:
+            return found.order(client_id, terms=terms, reduces=True, **words).refusal
+
+        def settle(settlement: Settlement) -> None:
+            assert found.tell(lambda: found.engine.command_settle(settlement)) == [None]
+
+        assert leave("hx-1", half, orders=2) is None, "a list closes its quantity once"
+        assert leave("hx-2", half) is None
+        assert leave("hx-3", SALE) == "exit-size"
+        settle(end)
+        assert leave("hx-3", half) is None, "of the first nothing was filled"
+        settle(replace(end, filled_e8=half.quantity_e8))
+        assert leave("hx-4", SALE) == "exit-size", "what is closed is not left"
+        assert found.deposit() is None
+        assert leave("hx-4", SALE) == "exit-size", "what may be filled is not entered"
+        settle(Settlement(0, False, BUY.quantity_e8, BUY.quantity_e8))
+        assert leave("hx-4", SALE) is None
+        assert leave("hx-5", replace(BUY, quantity_e8=E8)) is None, "the other side has its own"
+        assert leave("hx-6", BUY) == "exit-size"
+
+
+def test_what_an_exit_fills_beyond_its_quantity_is_no_other_entry_s(server: Server) -> None:
+    half = replace(SALE, quantity_e8=E8 // 2)
+    ends = Settlement(0, True, half.quantity_e8, E8, True), Settlement(0, True, 0, E8, True)
+    with desk(server, Limits()) as found:
+        assert found.order("hx-1", terms=half, reduces=True).refusal is None
+        for end in ends:  # what an exchange that contradicts itself makes of it
+            assert found.tell(lambda e=end: found.engine.command_settle(e)) == [None]
+        assert found.order("hx-2", terms=half, reduces=True).refusal is None
+        assert found.order("hx-3", terms=half, reduces=True).refusal == "exit-size"
+
+
+def test_an_exit_of_a_former_run_has_its_room(server: Server) -> None:
+    """It is at the exchange already, even if nobody knows its entry any more."""
+    left = Settlement(0, True, E8, reduces=True)
+    one = replace(SALE, quantity_e8=E8)
+    with desk(server, Limits(), before=lambda engine: engine.expose(left)) as found:
+        assert found.order("hx-1", terms=one, reduces=True).refusal is None
+        assert found.order("hx-2", terms=SALE, reduces=True).refusal == "exit-size"
+        filled = replace(left, filled_e8=E8)
+        assert found.tell(lambda: found.engine.command_settle(filled)) == [None]
+        assert found.order("hx-2", terms=SALE, reduces=True).refusal == "exit-size"
+
+
 def test_no_client_id_is_ordered_twice_in_a_run(server: Server) -> None:
     with desk(server, Limits()) as found:
         found.engine.hold(True)
@@ -492,6 +545,8 @@ def test_in_dry_run_an_exit_stays_here(server: Server) -> None:
         fired = found.order("hx-1", reduces=True)
         assert (fired.dry_run, fired.refusal, fired.sent_ns) == (True, None, 0)
         assert found.order("hx-1", reduces=True).refusal == "duplicate"
+        large = replace(SALE, quantity_e8=2 * E8)
+        assert found.order("hx-2", terms=large, reduces=True).refusal is None, "none has entered"
         assert found.peer.is_silent()
 
 
