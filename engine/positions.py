@@ -40,11 +40,6 @@ class Position:
         """The mean entry price; None when flat."""
         return _EXACT.divide(self.cost, self.net) if self.net else None
 
-    def profit_at(self, price: Decimal) -> Decimal:
-        """Realised and not, with the position at this price."""
-        with localcontext(_EXACT):
-            return self.realised + self.net * price - self.cost
-
     def as_json(self) -> dict[str, object]:
         average = self.average
         return {
