@@ -50,12 +50,14 @@ STATS = tuple(name for name, _ in ffi.typeof("hp_stats").fields)
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the numbers in a segment's records stand for, from its preamble."""
+    """What the numbers in a segment's records stand for, from its preamble, and whose `account` at
+    which exchange its orders are of."""
 
     exchanges: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
     markets: tuple[str, ...] = ()
+    account: str = ""
 
     @classmethod
     def of(cls, preamble: Mapping[str, Any]) -> Names:
@@ -66,6 +68,7 @@ class Names:
             rules=tuple(map(str, _list(preamble, "rules"))),
             orders=tuple(order if isinstance(order, dict) else {} for order in orders),
             markets=tuple(map(str, _list(preamble, "markets"))),
+            account=str(preamble.get("account", "")),
         )
 
     def exchange(self, number: int) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 
 from engine import desk as desks
 from engine.addresses import Search
-from engine.assemble import make_engine, markets, order_spec
+from engine.assemble import account, make_engine, markets, order_spec
 from engine.book import Book
 from engine.clock import read_clocks
 from engine.commands import Commands, Wire
@@ -103,6 +103,7 @@ class Runner:
         except BaseException:
             self._journal.close()
             raise
+        self._account = account(config, credentials)
         self._desk = self._make_desk(credentials)
         self._links = self._make_links(credentials)
         self._prices = Prices(config.venue.stream_url, config.venue.ca_file, self._symbols)
@@ -287,12 +288,25 @@ class Runner:
             body = record.body
             if isinstance(body, Unknown):
                 self._on_damage_words(f"record {record.sequence} is of another version")
-            if isinstance(body, Intent) and body.live and record.epoch_ns >= since_ns:
-                fired.add(body.txid)
+            if isinstance(body, Intent) and body.live:
+                self._check_account(record.names.account)
+                if record.epoch_ns >= since_ns:
+                    fired.add(body.txid)
             if isinstance(body, Intent | Spent) and body.txid in fired:
                 for outpoint in body.outpoints:
                     self._engine.remember(outpoint_bytes(outpoint))
             yield record
+
+    def _check_account(self, theirs: str) -> None:
+        """A position of another exchange or account is not held here, and nobody here knows its
+        orders."""
+        if theirs != self._account:
+            raise JournalError(
+                f"the journal {self._config.journal.folder} has orders of "
+                f"{theirs or 'an unknown account'}, and this run is of {self._account} (the "
+                "exchange, and a digest of the API key): name another journal.folder; what is open "
+                "there is only left by a run with the former url and key"
+            )
 
     def _on_damage(self, damage: Damage) -> None:
         """Orders of earlier runs may be unknown, and would be made again."""

@@ -101,7 +101,9 @@ def write(folder: Path, venue: Venue, node: Publisher, **settings: Any) -> Path:
     )
 
 
-def start(config: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
+def start(
+    config: Path, *flags: str, api_key: str = KEYS[0], **options: Any
+) -> subprocess.Popen[str]:
     """`harpoon run`."""
     return subprocess.Popen(
         [
@@ -111,7 +113,7 @@ def start(config: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "HARPOON_API_KEY": KEYS[0], "HARPOON_API_SECRET": KEYS[1]},
+        env={**os.environ, "HARPOON_API_KEY": api_key, "HARPOON_API_SECRET": KEYS[1]},
         **options,
     )
 
@@ -256,6 +258,41 @@ def test_a_second_run_on_the_same_journal_is_refused(
         assert errors.count("\n") == 1
         assert f"is written by process {first.pid}: end that first" in errors
         node.send(deposit("kraken", 1), 0)
+        eventually(lambda: len(venue.orders) == 1)
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "dry-run"])
+@pytest.mark.parametrize("other", ["exchange", "account"])
+def test_a_journal_with_orders_of_another_account_is_refused(
+    tmp_path: Path, venue: Venue, node: Publisher, live: bool, other: str
+) -> None:
+    """The orders of a testnet are not left, or asked about, at the exchange."""
+    with run(write(tmp_path, venue, node), node):
+        node.send(deposit("kraken", 1), 0)
+        eventually(lambda: len(venue.orders) == 1)
+    api_key = KEYS[0] if other == "exchange" else "K" * 64
+    with harpoon_run.exchange(hmac_key=(api_key, KEYS[1])) as sim:
+        another = Venue(sim) if other == "exchange" else venue
+        config = write(tmp_path, another, node, live=live)
+        process = start(config, *(FLAGS if live else FLAGS[1:]), api_key=api_key)
+        _, errors = process.communicate(timeout=15)
+        assert another.sessions == 0
+    assert (process.returncode, errors.count("\n")) == (1, 1)
+    assert f"has orders of {venue.sim.url.split('/')[2]} " in errors
+    assert "name another journal.folder" in errors
+    assert not set(KEYS) & set(errors.split()), "a key is no name"
+
+
+def test_a_journal_of_dry_runs_is_taken_to_another_account(
+    tmp_path: Path, venue: Venue, node: Publisher
+) -> None:
+    with harpoon_run.exchange(hmac_key=KEYS) as testnet:
+        config = write(tmp_path, Venue(testnet), node, live=False)
+        with run(config, node, "--json-lines"):
+            node.send(deposit("kraken", 1), 0)
+            eventually(lambda: len(intents(tmp_path / "journal")) == 1)
+    with run(write(tmp_path, venue, node), node):
+        node.send(deposit("kraken", 2), 1)
         eventually(lambda: len(venue.orders) == 1)
 
 
