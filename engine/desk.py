@@ -20,7 +20,7 @@ from engine.lifecycle import Settlement as Settled
 from engine.order import Order
 from engine.positions import Positions
 from engine.prices import Price
-from engine.records import Fired, Intent, Record, Terms
+from engine.records import AMOUNT_E8_MOST, Fired, Intent, Record, Terms
 from engine.report import Line
 from engine.venues import binance_requests as requests
 from engine.venues.binance_filters import Filters
@@ -227,6 +227,9 @@ class Desk:
             quantity_e8=_e8(place.quantity),
             price_e8=0 if place.take_price is None else _e8(place.take_price),
         )
+        if max(terms.quantity_e8, terms.price_e8) > AMOUNT_E8_MOST:
+            self.exits.on_refused(place.client_id, "the venue tells of an impossible fill")
+            return
         self._wire.place(requests.place_exit(place, stamp), terms, place, stamp.timestamp_ms)
 
     # ---- what came of it -------------------------------------------------------------------------

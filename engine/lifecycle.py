@@ -231,7 +231,10 @@ class Orders:
             return []
         if asks == client_ids.PLACE:
             return self._on_placed(order, reply, t_ns)
-        leg = next(leg for leg in order.legs if leg.client_id == client_id)
+        leg = order.leg(client_id)
+        if leg is None:
+            self.strangers += 1
+            return []
         if asks == client_ids.TRADES:
             return self._on_trades(order, leg, reply)
         if asks == client_ids.STATUS:
@@ -372,7 +375,10 @@ class Orders:
             if not order.live:
                 self._complain(order, "the venue reports an order of a dry run")
                 continue
-            leg = next(leg for leg in order.legs if leg.client_id == report.client_id)
+            leg = order.leg(report.client_id)
+            if leg is None:
+                self.strangers += 1
+                continue
             now = self._hear(order, leg, report)
             if now is not order:
                 changed[now.client_id] = now

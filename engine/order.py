@@ -129,6 +129,10 @@ class Order:
         """From send to answer, where both are known."""
         return self.replied_ns - self.sent_ns if self.replied_ns and self.sent_ns else None
 
+    def leg(self, client_id: str) -> Leg | None:
+        """None for any other id, and that of a list is the id of none of its legs."""
+        return next((leg for leg in self.legs if leg.client_id == client_id), None)
+
     def fee(self, asset: str) -> Decimal:
         return dict(self.fees).get(asset, ZERO)
 
@@ -180,14 +184,18 @@ class Heard:
 
 
 def hear(leg: Leg, report: OrderReport) -> Heard:
-    """The venue reports on this leg."""
-    filled = max(leg.filled, report.filled or ZERO)
+    """The venue reports on this leg. What it says beyond the quantity of the order does not count,
+    where the journal says what that is: no exit is to be as large as that."""
+    told = report.filled or ZERO
+    filled = max(leg.filled, min(told, leg.quantity or told))
     limit = leg.quantity if report.filled is None else filled
     trades, refused = _new_trades(leg, report, limit)
     traded = leg.traded + sum((trade.quantity for trade in trades), ZERO)
     traded_quote = leg.traded_quote + sum((trade.quote for trade in trades), ZERO)
     filled = max(filled, traded)
     end, complaint = _end(leg, report, filled)
+    if told > filled:
+        complaint = complaint or f"{told:f} is filled, the venue says: more than was ordered"
     if refused:
         complaint = complaint or f"trade {refused[0].id} is more than what the venue says is filled"
     if leg.end is not None and filled > leg.filled:

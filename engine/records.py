@@ -134,6 +134,9 @@ class Signal:
         return facts
 
 
+AMOUNT_E8_MOST = (1 << 61) - 1  # of a price or quantity: AMOUNT_MAX of csrc/risk.c
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How much is bought or sold; fields as in hp_terms."""

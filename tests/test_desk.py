@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import client_ids
 from engine.allowance import allowance
 from engine.config import load
 from engine.core import Settlement
@@ -251,6 +257,143 @@ def test_a_kill_cancels_what_is_ours_again_and_again() -> None:
     made.work(Moment(13 * 10**9, 1_700_000_012_100, session=0))
     assert [text for text in wire.texts if text["method"] == "order.cancel"] == cancels
     assert wire.orders == [], "no exit after a kill"
+
+
+# ---- whatever the venue says ---------------------------------------------------------------------
+
+EXITS = [client_ids.exit_id(ENTRY, leg, attempt) for leg in "otsm" for attempt in (0, 1)]
+AMOUNTS = ["0", "0.002", "60000", "120", "9" * 20, "0." + "0" * 19 + "1", "23058430092"]
+NONSENSE = [None, "", "-1", "1e9", "NaN", 1.5, True, -1, 0, 7, 10**18, 10**40, [], {}, "x" * 99]
+ids = st.sampled_from([ENTRY, *EXITS])
+amounts = st.sampled_from(AMOUNTS)
+statuses = st.sampled_from(["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "EXPIRED", "REJECTED"])
+numbers = st.sampled_from([3, 4, -1, 1 << 62])
+assets = st.sampled_from(["BTC", "USDT", "BNB", "BTCUSDT", ""])
+fills = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(("price", "qty", "quoteQty", "commission"), amounts),
+        "commissionAsset": assets,
+        "id": numbers,
+        "tradeId": numbers,
+    }
+)
+rows = st.fixed_dictionaries(
+    {"clientOrderId": ids, "orderId": numbers},
+    optional={
+        "status": statuses,
+        "fills": st.lists(fills, max_size=2),
+        "origClientOrderId": ids,
+        **dict.fromkeys(("executedQty", "cummulativeQuoteQty"), amounts),
+    },
+)
+events = st.fixed_dictionaries(
+    {
+        "e": st.just("executionReport"),
+        "E": numbers,
+        "s": st.just("BTCUSDT"),
+        "c": ids,
+        "S": st.just("SELL"),
+        "o": st.just("MARKET"),
+        "x": st.sampled_from(["NEW", "TRADE"]),
+        "X": statuses,
+        "i": numbers,
+        "t": numbers,
+        "N": assets,
+        **dict.fromkeys(("z", "Z", "l", "L", "Y", "n"), amounts),
+    }
+)
+errors = st.fixed_dictionaries(
+    {
+        "code": st.sampled_from([-2013, -2010, -1003, -1007, -1013, -1021, -2011, -2026]),
+        "msg": st.sampled_from(
+            ["", "Filter failure: LOT_SIZE", "Duplicate order sent.", "x" * 999]
+        ),
+    }
+)
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> bytes:
+    """A text of a documented form, with any value in some of its places."""
+    if draw(st.booleans()):
+        event = draw(events) | draw(noise(events))
+        return json.dumps({"subscriptionId": 0, "event": event}).encode()
+    asks = draw(st.sampled_from("hsct"))
+    message: dict[str, Any] = {"id": client_ids.request_id(asks, draw(ids))}
+    if draw(st.booleans()):
+        status = draw(st.sampled_from([400, 403, 409, 418, 429, 500, 503, 10**30]))
+        return json.dumps(message | {"status": status, "error": draw(errors)}).encode()
+    row = st.builds(dict.__or__, rows, noise(rows))
+    result = draw(row | st.lists(fills | row, max_size=3) | st.sampled_from(NONSENSE))
+    if isinstance(result, dict) and draw(st.booleans()):
+        result = {"orderListId": 3, "orderReports": draw(st.lists(row, max_size=3))}
+    return json.dumps(message | {"status": 200, "result": result}).encode()
+
+
+def noise(form: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return form.flatmap(
+        lambda row: st.dictionaries(
+            st.sampled_from(list(row)), st.sampled_from(NONSENSE), max_size=1
+        )
+    )
+
+
+class Bounded(Wire):
+    """It refuses what the engine has no room for."""
+
+    def settle(self, settlement: Settlement) -> None:
+        assert 0 <= settlement.quantity_e8 <= 200_000
+        assert 0 <= settlement.filled_e8 <= 400_000, "at most what both legs of a list are"
+        super().settle(settlement)
+
+    def place(self, message: bytes, terms: Terms, place: Place, timestamp_ms: int) -> None:
+        assert 0 < terms.quantity_e8 <= 200_000, "no more is left than was ordered"
+        assert 0 <= terms.price_e8 < 1 << 61
+        super().place(message, terms, place, timestamp_ms)
+
+    def set_position(self, market: int, position_e8: int) -> None:
+        assert abs(position_e8) < 1 << 62
+        super().set_position(market, position_e8)
+
+
+def life(made: Desk, wire: Wire, said: list[bytes]) -> Iterator[Record]:
+    """The records of an entry and its exits, with what the venue says in between."""
+    yield record(intent())
+    yield record(fired())
+    known = 0
+    for second, text in enumerate(said, 1):
+        yield record(Message(text, 0))
+        made.work(Moment(second * 61 * 10**9, 1_700_000_000_100 + second * 61_000, session=0))
+        for client_id, terms, parent in wire.orders[known:]:
+            exit_ = {"client_id": client_id, "parent": parent, "terms": terms, "reduces": True}
+            yield record(replace(intent(), order=0xFFFF, rule=None, txid="", **exit_))
+            yield record(replace(fired(), client_id=client_id))
+        known = len(wire.orders)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.booleans(), st.lists(texts(), max_size=12), st.booleans())
+def test_whatever_the_venue_says_the_desk_goes_on(
+    honest: bool, said: list[bytes], buys: bool
+) -> None:
+    """So does the next run with the same journal. An `honest` venue is so about the entry."""
+    if honest:
+        said.insert(0, filled().text)
+    wire, records = Bounded(), []
+    made = desk(wire)
+    made.on_price(Price("BTCUSDT", 60_000 * 10**8, 60_001 * 10**8, 1))
+    for each in life(made, wire, said):
+        names = replace(NAMES, orders=({**SPEC, "side": "BUY"},)) if buys else NAMES
+        records.append(replace(each, names=names))
+        made.on_record(records[-1])
+    json.dumps([made.summary(), [position.as_json() for position in made.positions.all()]])
+    made.open_words()
+    again = restored(Bounded(), records)
+    for order in made.orders.all():
+        former = again.orders.get(order.client_id)
+        assert former is not None
+        assert former.filled == order.filled
+    again.work(Moment(10, 1_700_000_100_000, session=0))
 
 
 def test_the_venues_rules_as_exits_want_them() -> None:

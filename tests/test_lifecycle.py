@@ -449,8 +449,10 @@ def test_an_end_stays_and_another_is_reported() -> None:
 def test_more_than_was_ordered_is_reported() -> None:
     orders = sent()
     (order,) = orders.on_event(event("FILLED", "0.02", trades=(trade(1, "0.02"),)), 2_000)
-    assert (order.status, order.filled) == ("filled", Decimal("0.02"))
+    assert (order.status, order.filled) == ("filled", Decimal("0.01")), "nor does it size an exit"
     assert "more than was ordered" in orders.take_notices()[0]
+    (settled,) = orders.take_settlements()
+    assert settled.filled == Decimal("0.01")
 
 
 def test_trades_beyond_the_cumulative_quantity_do_not_count() -> None:
@@ -501,6 +503,15 @@ def test_of_an_unknown_list_both_legs_are_asked_about() -> None:
     for query in queries:
         orders.on_reply(refusal(query.request_id, -2013, "Order does not exist."), 2 * S)
     assert status(orders, OCO) == "rejected"
+
+
+def test_the_id_of_a_list_is_that_of_no_order_at_the_venue() -> None:
+    """Whoever reports on it means something else."""
+    orders = sent_oco()
+    assert orders.on_event(event("FILLED", "0.01", client_id=OCO), 1_000) == []
+    for asks in (client_ids.STATUS, client_ids.TRADES, client_ids.CANCEL):
+        assert orders.on_reply(reply(result(OCO), client_ids.request_id(asks, OCO)), 2_000) == []
+    assert (orders.strangers, status(orders, OCO), orders.take_notices()) == (4, "sent", [])
 
 
 def test_a_cancellation_that_fails_asks_what_there_is() -> None:
