@@ -29,7 +29,7 @@ from engine.venues.binance_events import (
 
 KEPT = 4096  # orders that are complete, for what comes late
 OF_PYTHON = 0xFFFF  # Intent.order of an order that has no template
-NO_SUCH_ORDER, ORDER_ARCHIVED = -2013, -2026  # errors.md
+NO_SUCH_ORDER, ORDER_ARCHIVED, UNSUPPORTED_OPERATION = -2013, -2026, -1020  # errors.md
 E8 = Decimal(10) ** 8
 
 EXIT_TYPES = {
@@ -343,8 +343,9 @@ class Orders:
             if order.fills_known:
                 return self._changed(before, order)
             leg = next(each for each in order.legs if each.client_id == leg.client_id)
-        refused = trades is None and order_status(reply) == "rejected"
-        if leg.trades_missing and (refused or tries >= TRADES_TRIES):
+        # Any other refusal may pass: of weight, of a clock, of a key.
+        never = reply.code == UNSUPPORTED_OPERATION
+        if leg.trades_missing and (never or tries >= TRADES_TRIES):
             return [self._estimate(order, leg)]
         return []
 
