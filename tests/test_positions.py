@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -82,6 +83,13 @@ def test_a_trade_counts_once_in_its_symbol() -> None:
     for symbol in ("BTCUSDT", "ETHUSDT", "BTCUSDT"):
         positions.add(fill(1, "BUY", "1", "100", symbol=symbol))
     assert [(p.symbol, p.net) for p in positions.all()] == [("BTCUSDT", 1), ("ETHUSDT", 1)]
+
+
+def test_a_trade_between_two_of_our_orders_counts_for_both() -> None:
+    """The venue gives it one id."""
+    bought, sold = fill(1, "BUY", "1", "100"), fill(1, "SELL", "1", "100", "0.1")
+    position = held(bought, replace(sold, client_id="hx"), bought)
+    assert (position.net, position.realised) == (0, Decimal("-0.1"))
 
 
 def test_the_memory_of_trades_is_bounded() -> None:
