@@ -10,47 +10,37 @@ import pytest
 from order_life import (
     BUY,
     ID,
+    OCO,
     SENT_MS,
     SPEC,
+    STOP,
+    TAKE,
     S,
     ack,
     entry_id,
     event,
     exit_intent,
     fired,
+    half_told,
     intent,
+    known,
     names,
     refusal,
     result,
+    sent,
+    sent_oco,
     silence,
+    status,
     trade,
+    trades_reply,
 )
 
 from engine import client_ids
 from engine.lifecycle import KEPT, Orders, Settlement
-from engine.order import Order
 from engine.venues.binance import Reply, parse_reply
 
 CERTAIN_MS = SENT_MS + 5_000 + 15_000  # the window, and the grace behind it
 DAY_NS = 86_400 * S
-
-
-def sent(*ids: str) -> Orders:
-    orders = Orders()
-    for client_id in ids or (ID,):
-        orders.on_intent(intent(client_id), names(), 500)
-        orders.on_fired(fired(client_id))
-    return orders
-
-
-def known(orders: Orders, client_id: str = ID) -> Order:
-    order = orders.get(client_id)
-    assert order is not None
-    return order
-
-
-def status(orders: Orders, client_id: str = ID) -> str:
-    return known(orders, client_id).status
 
 
 def reply(result_: dict[str, object], request_id: str = ID) -> Reply:
@@ -294,37 +284,6 @@ def test_a_fill_known_by_its_quantity_first_waits_for_its_trade() -> None:
     assert orders.take_settlements() == []
 
 
-def trades_reply(*rows: tuple[int, str]) -> Reply:
-    """Heading "Account trade history"."""
-    return Reply(
-        client_ids.request_id(client_ids.TRADES, ID),
-        200,
-        {},
-        rows=tuple(
-            {
-                "symbol": "BTCUSDT",
-                "id": number,
-                "orderId": 7,
-                "price": "52000.00",
-                "qty": quantity,
-                "quoteQty": str(Decimal(quantity) * 52000),
-                "commission": "0.1",
-                "commissionAsset": "USDT",
-            }
-            for number, quantity in rows
-        ),
-    )
-
-
-def half_told() -> Orders:
-    """Filled, of which one trade of 0.002 is known."""
-    orders = sent()
-    orders.on_event(event("PARTIALLY_FILLED", "0.002", trades=(trade(1, "0.002"),)), 2_000)
-    orders.on_event(event("FILLED", "0.01"), 3_000)
-    orders.take_fills()
-    return orders
-
-
 def test_trades_that_were_lost_are_asked_for() -> None:
     orders = half_told()
     assert orders.queries_due(0, SENT_MS) == [], "their events may still come"
@@ -348,35 +307,6 @@ def test_trades_that_the_venue_does_not_tell_are_estimated_and_said_to_be() -> N
     late = event("FILLED", "0.01", trades=(trade(2, "0.008"),))
     assert orders.on_event(late, 4 * S) == [], "that is what was estimated"
     assert (orders.take_fills(), orders.take_notices()) == ([], [])
-
-
-@pytest.mark.parametrize(
-    ("status_", "code"), [(429, -1003), (418, -1003), (400, -1021), (503, -1008), (400, -2015)]
-)
-def test_a_question_about_trades_that_is_refused_for_now_is_asked_again(
-    status_: int, code: int
-) -> None:
-    orders = half_told()
-    request_id = client_ids.request_id(client_ids.TRADES, ID)
-    asked = 0
-    for second in range(2, 60):
-        if orders.queries_due(second * S, SENT_MS):
-            asked += 1
-            assert orders.on_reply(Reply(request_id, status_, {}, code=code), second * S) == []
-    assert asked > 4
-    assert (orders.take_fills(), orders.take_notices()) == ([], [])
-    (order,) = orders.on_reply(trades_reply((1, "0.002"), (2, "0.008")), 60 * S)
-    assert (order.complete, order.fees_known) == (True, True)
-
-
-def test_a_question_about_trades_is_not_refused_for_ever() -> None:
-    """A position whose commissions are not known yet is not left."""
-    orders = half_told()
-    request_id = client_ids.request_id(client_ids.TRADES, ID)
-    for second in range(2, 200):
-        if orders.queries_due(second * S, SENT_MS):
-            orders.on_reply(Reply(request_id, 503, {}, code=-1008), second * S)
-    assert (known(orders).complete, known(orders).fees_known) == (True, False)
 
 
 def test_a_full_reply_has_the_trades() -> None:
@@ -494,16 +424,6 @@ def test_trades_beyond_the_cumulative_quantity_do_not_count() -> None:
 
 
 # ---- lists ---------------------------------------------------------------------------------------
-
-OCO = client_ids.exit_id(ID, client_ids.OCO, 0)
-TAKE, STOP = client_ids.legs_of(OCO)
-
-
-def sent_oco() -> Orders:
-    orders = sent()
-    orders.on_intent(exit_intent(OCO, ID, "0.01", sell=True), names(), 600)
-    orders.on_fired(fired(OCO))
-    return orders
 
 
 def test_a_list_is_one_order_with_two_legs() -> None:
