@@ -30,6 +30,7 @@ from engine.venues.binance_events import (
 KEPT = 4096  # orders that are complete, for what comes late
 OF_PYTHON = 0xFFFF  # Intent.order of an order that has no template
 NO_SUCH_ORDER, ORDER_ARCHIVED, UNSUPPORTED_OPERATION = -2013, -2026, -1020  # errors.md
+DENIED_MS_MOST = 86_400_000
 E8 = Decimal(10) ** 8
 
 EXIT_TYPES = {
@@ -319,14 +320,32 @@ class Orders:
         asked_ms = self._inquiries.answered(leg.client_id, final=bool(reports))
         if reports:
             return self._changed(order, self._hear(order, leg, reports[0]))
-        if leg.accepted or leg.end is not None:
+        if leg.end is not None:
             return []
+        if leg.accepted:
+            if reply.code != NO_SUCH_ORDER or asked_ms is None:
+                return []
+            return self._on_denied(order, leg, asked_ms)
         if reply.code == ORDER_ARCHIVED:
             return self._changed(order, self._end_leg(order, leg, "expired", _why(reply)))
         if reply.code == NO_SUCH_ORDER and self._inquiries.certain(order, asked_ms):
             reason = f"never arrived at the venue ({order.reason})" if order.reason else _why(reply)
             return self._changed(order, self._end_leg(order, leg, "rejected", reason))
         return []
+
+    def _on_denied(self, order: Order, leg: Leg, asked_ms: int) -> list[Order]:
+        """It had accepted it: what answers may lag behind, but not for a day."""
+        since_ms = asked_ms if leg.denied_ms is None else leg.denied_ms
+        lost = asked_ms - since_ms > DENIED_MS_MOST
+        order = self._put(order, order.with_leg(replace(leg, denied_ms=since_ms, lost=lost)))
+        if not lost:
+            return []
+        self._complain(
+            order,
+            "the venue has accepted it and denies for a day now that it exists, so it is not asked "
+            "any more: look at the account by hand, and begin another journal.folder",
+        )
+        return [order]
 
     def _end_leg(self, order: Order, leg: Leg, end: str, reason: str) -> Order:
         ended = order.with_leg(replace(leg, end=end))
