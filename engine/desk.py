@@ -14,7 +14,8 @@ from typing import Protocol
 from engine import client_ids
 from engine.config import RuleSettings
 from engine.core import Settlement
-from engine.exits import Cancel, ExitPlan, Exits, Market, Place
+from engine.exit_plan import ExitPlan, Market
+from engine.exits import Cancel, Exits, Place
 from engine.lifecycle import KEPT, Orders
 from engine.lifecycle import Settlement as Settled
 from engine.order import Order

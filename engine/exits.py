@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 from engine import client_ids
+from engine.exit_plan import ExitPlan, Market, exit_side, floor, is_over, targets
 from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.positions import is_base
@@ -22,7 +23,6 @@ from engine.venues.binance_events import ZERO
 AGAIN_FIRST_S = 1
 AGAIN_MOST_S = 60
 CANCEL_AGAIN_S = 5
-BASIS_POINTS = Decimal(10_000)
 
 # errors.md: the exchange is busy or wants less of us; the same order may be taken later. Every
 # other refusal of a resting exit is taken as: it does not hold such an order here.
@@ -32,29 +32,6 @@ PASSING = frozenset({"venue-limit", "not-ready", "journal"})
 FILTER_FAILURE = -1013
 # filters.md: what a MARKET order is too small for
 TOO_SMALL = ("LOT_SIZE", "MIN_NOTIONAL", "NOTIONAL")
-
-
-@dataclass(frozen=True, slots=True)
-class ExitPlan:
-    """When a rule's entries are left: so long after they were sent, at so much profit or so much
-    loss (basis points of the entry price). None: not for that reason."""
-
-    after_s: int | None = None
-    take_profit_bp: int | None = None
-    stop_loss_bp: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """What the exchange takes of a symbol (filters.md PRICE_FILTER, LOT_SIZE, NOTIONAL; heading
-    "Exchange information", ocoAllowed and orderTypes)."""
-
-    tick_size: Decimal
-    step_size: Decimal
-    min_quantity: Decimal
-    min_notional: Decimal
-    oco_allowed: bool = True
-    order_types: frozenset[str] = frozenset({"LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +260,7 @@ class Exits:
             closing.failed = False
             closing.next_ns = now_ns + _delay_ns(closing.failures)
         market = self._markets.get(entry.spec.symbol)
-        over = _is_over(entry, closing.plan, venue_ms)
+        over = is_over(entry, closing.plan, venue_ms)
         if over or (not closing.posted and self._is_reached(closing, market)):
             closing.leaving = True
         if not entry.ended:
@@ -306,7 +283,7 @@ class Exits:
         return Cancel(leg.client_id, order.spec.symbol, leg.order_id)
 
     def _place(self, closing: _Closing, market: Market, now_ns: int) -> Place | None:
-        quantity = _floor(_open_quantity(closing), market.step_size)
+        quantity = floor(_open_quantity(closing), market.step_size)
         if quantity < max(market.min_quantity, market.step_size):
             self._report_dust(closing)
             return None
@@ -331,7 +308,7 @@ class Exits:
             client_id=closing.posted,
             parent=entry.client_id,
             symbol=entry.spec.symbol,
-            side=_exit_side(entry),
+            side=exit_side(entry),
             quantity=quantity,
             take_price=take if kind in (client_ids.OCO, client_ids.TAKE_PROFIT) else None,
             stop_price=stop if kind in (client_ids.OCO, client_ids.STOP_LOSS) else None,
@@ -360,7 +337,7 @@ class Exits:
     def _price(self, closing: _Closing) -> Decimal:
         """What the exit would be worth: the last price, or the entry's."""
         bid, ask = self._prices.get(closing.entry.spec.symbol, (None, None))
-        price = bid if _exit_side(closing.entry) == "SELL" else ask
+        price = bid if exit_side(closing.entry) == "SELL" else ask
         return price or closing.entry.average or ZERO
 
     def _is_reached(self, closing: _Closing, market: Market | None) -> bool:
@@ -375,28 +352,9 @@ class Exits:
             take = None
         if client_ids.STOP_LOSS in covered:
             stop = None
-        if _exit_side(closing.entry) == "SELL":
+        if exit_side(closing.entry) == "SELL":
             return (take is not None and bid >= take) or (stop is not None and bid <= stop)
         return (take is not None and ask <= take) or (stop is not None and ask >= stop)
-
-
-def targets(entry: Order, plan: ExitPlan, market: Market) -> tuple[Decimal | None, Decimal | None]:
-    """The prices at which the plan takes the profit and stops the loss; rounded to the tick size so
-    that none is reached too early."""
-    average = entry.average
-    if average is None:
-        return None, None
-    gain = 1 if entry.spec.side == "BUY" else -1
-
-    def price(bp: int | None, sign: int) -> Decimal | None:
-        if bp is None:
-            return None
-        wanted = average * (1 + sign * bp / BASIS_POINTS)
-        rounding = ROUND_CEILING if sign > 0 else ROUND_FLOOR
-        ticks = (wanted / market.tick_size).to_integral_value(rounding)
-        return ticks * market.tick_size
-
-    return price(plan.take_profit_bp, gain), price(plan.stop_loss_bp, -gain)
 
 
 def _kind(closing: _Closing, market: Market) -> str | None:
@@ -416,10 +374,6 @@ def _kind(closing: _Closing, market: Market) -> str | None:
     return None
 
 
-def _exit_side(entry: Order) -> str:
-    return "SELL" if entry.spec.side == "BUY" else "BUY"
-
-
 def _open_quantity(closing: _Closing) -> Decimal:
     """What the entry has brought, less what its exits have filled."""
     entry = closing.entry
@@ -429,14 +383,6 @@ def _open_quantity(closing: _Closing) -> Decimal:
             (fee for asset, fee in entry.fees if is_base(entry.spec.symbol, asset)), ZERO
         )
     return brought - sum((order.filled for order in closing.exits.values()), ZERO)
-
-
-def _is_over(entry: Order, plan: ExitPlan, venue_ms: int) -> bool:
-    return plan.after_s is not None and venue_ms >= entry.timestamp_ms + plan.after_s * 1000
-
-
-def _floor(quantity: Decimal, step: Decimal) -> Decimal:
-    return (quantity / step).to_integral_value(ROUND_FLOOR) * step
 
 
 def _delay_ns(failures: int) -> int:

@@ -11,7 +11,8 @@ from engine.allowance import allowance
 from engine.config import load
 from engine.core import Settlement
 from engine.desk import Desk, Moment, market_of
-from engine.exits import ExitPlan, Place
+from engine.exit_plan import ExitPlan
+from engine.exits import Place
 from engine.prices import Price
 from engine.records import Closed, Fired, Intent, Message, Names, Record, Terms
 from engine.report import Line

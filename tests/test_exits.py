@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from order_life import ID, SENT_MS, SPEC, S, entry_id
 
 from engine import client_ids
-from engine.exits import Action, Cancel, ExitPlan, Exits, Left, Market, Place, targets
+from engine.exit_plan import ExitPlan, Market, targets
+from engine.exits import Action, Cancel, Exits, Left, Place
 from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.venues.binance import OrderSpec

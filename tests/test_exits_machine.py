@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from order_life import BUY, ID, SENT_MS, S, exit_intent, fired, intent, names, result
 
 from engine import client_ids
-from engine.exits import Cancel, ExitPlan, Exits, Market, Place
+from engine.exit_plan import ExitPlan, Market
+from engine.exits import Cancel, Exits, Place
 from engine.lifecycle import Orders
 from engine.records import Body, Closed, Message, Record
 
