@@ -19,14 +19,17 @@ from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.positions import is_base
 from engine.venues.binance_events import ZERO
+from engine.venues.binance_refusals import is_for_long
 
 AGAIN_FIRST_S = 1
 AGAIN_MOST_S = 60
 CANCEL_AGAIN_S = 5
+NS_PER_S = 1_000_000_000
 
-# errors.md: the exchange is busy or wants less of us; the same order may be taken later. Every
-# other refusal of a resting exit is taken as: it does not hold such an order here.
-BUSY_CODES = frozenset({-1000, -1001, -1003, -1008, -1015, -1016, -1021})
+LONG_AGAIN_S = 3600  # after a refusal that is not over soon
+# Of an exit's ids those for a resting order: the rest is kept for leaving at market.
+RESTING_ATTEMPTS_MAX = client_ids.ATTEMPTS_MAX // 2
+
 # The risk gate's refusals that pass within seconds: each next attempt is as early as the first.
 PASSING = frozenset({"venue-limit", "not-ready", "journal"})
 FILTER_FAILURE = -1013
@@ -86,12 +89,12 @@ class _Closing:
     plan: ExitPlan
     exits: dict[str, Order] = field(default_factory=dict)
     posted: str = ""  # handed out; nothing has been heard of it
-    held: bool = False  # the venue does not hold its exit: only the prices here say when to leave
     leaving: bool = False  # at market, as soon as nothing rests
     failures: int = 0
-    failed: bool = False  # since the last look: wait before the next attempt
+    wait_s: int = 0  # before the next attempt, from the next look on
     complaint: str = ""  # the last notice
-    next_ns: int = 0
+    place_ns: int = 0  # not before that
+    cancel_ns: int = 0  # nor this
     done: bool = False
 
     def alive(self) -> list[Order]:
@@ -225,7 +228,7 @@ class Exits:
         if client_ids.leg_of(order.client_id) == client_ids.MARKET:
             closing.leaving = True  # also when it is the journal that tells
         if order.status in ("acked", "partially-filled"):
-            closing.failures, closing.failed = 0, False
+            closing.failures = closing.wait_s = 0
         if order.ended and (before is None or not before.ended):
             self._on_exit_end(closing, order)
 
@@ -233,21 +236,24 @@ class Exits:
         if order.status == "filled":
             return
         resting = client_ids.leg_of(order.client_id) != client_ids.MARKET
+        if resting and closing.leaving:  # that end was asked for
+            return
         words = f"the exit {order.client_id} is {order.status}"
         if order.reason:
             words += f" ({order.reason})"
-        if order.status == "rejected" and order.code not in BUSY_CODES and resting:
-            closing.held = True
-            words += ": its prices are watched here from now on, and only while this runs"
         if not resting and order.code == FILTER_FAILURE and order.reason.endswith(TOO_SMALL):
             self._report_dust(closing)
             return
-        if not (resting and closing.leaving):  # that end was asked for
-            self._fail(closing, words)
+        for_long = resting and order.status == "rejected" and is_for_long(order.code, order.reason)
+        if for_long:
+            words += ": its prices are watched here for an hour, and only while this runs"
+        self._fail(closing, words)
+        if for_long:
+            closing.wait_s = LONG_AGAIN_S
 
     def _fail(self, closing: _Closing, words: str) -> None:
         closing.failures += 1
-        closing.failed = True
+        closing.wait_s = min(AGAIN_FIRST_S << min(closing.failures - 1, 16), AGAIN_MOST_S)
         if words != closing.complaint:
             self._notices.append(words)
         closing.complaint = words
@@ -256,13 +262,12 @@ class Exits:
 
     def _next(self, closing: _Closing, now_ns: int, venue_ms: int) -> Action | None:
         entry = closing.entry
-        if closing.failed:
-            closing.failed = False
-            closing.next_ns = now_ns + _delay_ns(closing.failures)
+        if closing.wait_s:
+            closing.place_ns, closing.wait_s = now_ns + closing.wait_s * NS_PER_S, 0
         market = self._markets.get(entry.spec.symbol)
         over = is_over(entry, closing.plan, venue_ms)
         if over or (not closing.posted and self._is_reached(closing, market)):
-            closing.leaving = True
+            self._leave(closing)
         if not entry.ended:
             return self._cancel(closing, entry, now_ns) if closing.leaving else None
         if market is None or not entry.fills_known or closing.posted:
@@ -272,13 +277,19 @@ class Exits:
             return self._cancel(closing, alive[0], now_ns) if closing.leaving else None
         return self._place(closing, market, now_ns)
 
+    def _leave(self, closing: _Closing) -> None:
+        """At market, whatever what should rest at the venue has to wait for."""
+        if not closing.leaving:
+            closing.leaving = True
+            closing.failures = closing.place_ns = 0
+
     def _cancel(self, closing: _Closing, order: Order, now_ns: int) -> Cancel | None:
         """What rests, before anything else is sent. What may not have arrived is asked for first
         (engine/lifecycle.py), and a MARKET order ends by itself."""
         resting = order.status in ("acked", "partially-filled") and not order.ends_at_once
-        if not resting or now_ns < closing.next_ns:
+        if not resting or now_ns < closing.cancel_ns:
             return None
-        closing.next_ns = now_ns + CANCEL_AGAIN_S * 1_000_000_000
+        closing.cancel_ns = now_ns + CANCEL_AGAIN_S * NS_PER_S
         leg = next(leg for leg in order.legs if leg.end is None)
         return Cancel(leg.client_id, order.spec.symbol, leg.order_id)
 
@@ -288,7 +299,7 @@ class Exits:
             self._report_dust(closing)
             return None
         kind = _kind(closing, market)
-        if kind is None or (now_ns < closing.next_ns and closing.failures):
+        if kind is None or now_ns < closing.place_ns:
             return None
         if quantity * self._price(closing) < market.min_notional:
             self._report_dust(closing)
@@ -303,7 +314,7 @@ class Exits:
         take, stop = targets(closing.entry, closing.plan, market)
         entry = closing.entry
         closing.posted = client_ids.exit_id(entry.client_id, kind, closing.attempt())
-        closing.next_ns = 0
+        closing.cancel_ns = 0
         return Place(
             client_id=closing.posted,
             parent=entry.client_id,
@@ -362,7 +373,7 @@ def _kind(closing: _Closing, market: Market) -> str | None:
     plan = closing.plan
     if closing.leaving:
         return client_ids.MARKET
-    if closing.held:
+    if closing.attempt() >= RESTING_ATTEMPTS_MAX:
         return None
     if plan.take_profit_bp is not None and plan.stop_loss_bp is not None:
         able = market.oco_allowed and {"LIMIT_MAKER", "STOP_LOSS"} <= market.order_types
@@ -383,7 +394,3 @@ def _open_quantity(closing: _Closing) -> Decimal:
             (fee for asset, fee in entry.fees if is_base(entry.spec.symbol, asset)), ZERO
         )
     return brought - sum((order.filled for order in closing.exits.values()), ZERO)
-
-
-def _delay_ns(failures: int) -> int:
-    return min(AGAIN_FIRST_S << min(failures - 1, 16), AGAIN_MOST_S) * 1_000_000_000

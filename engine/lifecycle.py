@@ -30,6 +30,7 @@ from engine.venues.binance_events import (
 KEPT = 4096  # orders that are complete, for what comes late
 OF_PYTHON = 0xFFFF  # Intent.order of an order that has no template
 NO_SUCH_ORDER, ORDER_ARCHIVED = -2013, -2026  # errors.md
+NEVER = "never arrived at the venue"
 E8 = Decimal(10) ** 8
 
 EXIT_TYPES = {
@@ -321,8 +322,7 @@ class Orders:
         if reply.code == ORDER_ARCHIVED:
             return self._changed(order, self._end_leg(order, leg, "expired", _why(reply)))
         if reply.code == NO_SUCH_ORDER and self._inquiries.certain(order, asked_ms):
-            reason = f"never arrived at the venue ({order.reason})" if order.reason else _why(reply)
-            return self._changed(order, self._end_leg(order, leg, "rejected", reason))
+            return self._changed(order, self._end_leg(order, leg, "rejected", _never(order)))
         return []
 
     def _end_leg(self, order: Order, leg: Leg, end: str, reason: str) -> Order:
@@ -509,6 +509,13 @@ def _spec_in(row: Mapping[str, object]) -> OrderSpec:
 
 def _is_amount(words: str) -> bool:
     return words.isascii() and words.replace(".", "", 1).isdigit() and len(words) <= 40
+
+
+def _never(order: Order) -> str:
+    """Why the venue does not have it; said already when the other leg of its list has ended."""
+    if order.reason.startswith(NEVER):
+        return order.reason
+    return f"{NEVER} ({order.reason})" if order.reason else NEVER
 
 
 def _why(reply: Reply) -> str:

@@ -240,6 +240,57 @@ def test_a_list_that_is_refused_is_held_here() -> None:
     assert placed(made, 101).client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
 
 
+@pytest.mark.parametrize(
+    ("code", "reason", "again_s"),
+    [
+        (None, "never arrived at the venue (connection reset)", 1),
+        (None, "never arrived at the venue (the run that sent it has ended)", 1),
+        (-1007, "never arrived at the venue (-1007: Timeout waiting for response)", 1),
+        (-1003, "-1003: Too many requests queued.", 1),
+        (-1013, "-1013: Market is closed.", 1),
+        (-2010, "-2010: Account has insufficient balance for requested action.", 1),
+        (-2010, "-2010: Order would trigger immediately.", 1),
+        (-2010, "-2010: Stop loss orders are not supported for this symbol.", 3600),
+        (-1158, "-1158: Order type not supported in OCO.", 3600),
+        (-1013, "-1013: Filter failure: MAX_NUM_ALGO_ORDERS", 3600),
+        (-1013, "-1013: Filter failure: PERCENT_PRICE_BY_SIDE", 3600),
+    ],
+)
+def test_a_resting_exit_that_fails_is_placed_again(
+    code: int | None, reason: str, again_s: int
+) -> None:
+    """After a second, or after an hour where it would be refused again until then."""
+    made = exits()
+    oco = placed(made)
+    made.on_order(exit_of(oco, "rejected", code=code, reason=reason))
+    assert act(made, 1) is None
+    assert act(made, again_s + 0.9) is None
+    assert placed(made, again_s + 1).client_id == client_ids.exit_id(ID, client_ids.OCO, 1)
+
+
+def test_what_a_resting_exit_waits_for_does_not_keep_it_from_being_left_at_market() -> None:
+    made = exits()
+    for second in (0, 100, 200, 300, 400):
+        oco = placed(made, second)
+        made.on_order(exit_of(oco, "rejected", code=-1013, reason="-1013: Market is closed."))
+        assert act(made, second) is None
+    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    assert placed(made, 401).kind == client_ids.MARKET
+
+
+def test_resting_exits_that_fail_leave_ids_for_the_market() -> None:
+    made = exits(ExitPlan(10**6, 100, 50))
+    second, attempts = 0, 0
+    while isinstance(place := act(made, second), Place):
+        assert place.client_id == client_ids.exit_id(ID, client_ids.OCO, attempts)
+        made.on_order(exit_of(place, "rejected", code=-1013, reason="-1013: Market is closed."))
+        assert act(made, second) is None
+        second, attempts = second + 60, attempts + 1
+    assert act(made, 10**6 - 1) is None
+    assert placed(made, 10**6).client_id == client_ids.exit_id(ID, client_ids.MARKET, attempts)
+    assert 500 < attempts < client_ids.ATTEMPTS_MAX - 500
+
+
 def test_once_reached_it_is_left_even_when_the_price_comes_back() -> None:
     made = exits(market=NOBODY_HOLDS)
     made.on_price("BTCUSDT", D(59_700), D(59_701))

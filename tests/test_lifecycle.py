@@ -501,6 +501,9 @@ def test_of_an_unknown_list_both_legs_are_asked_about() -> None:
     for query in queries:
         orders.on_reply(refusal(query.request_id, -2013, "Order does not exist."), 2 * S)
     assert status(orders, OCO) == "rejected"
+    assert known(orders, OCO).reason == (
+        "never arrived at the venue (-1007: Timeout waiting for response.)"
+    )
 
 
 def test_a_cancellation_that_fails_asks_what_there_is() -> None:

@@ -22,7 +22,7 @@ from engine.sim.faults import FaultPlan
 from engine.sim.ledger import CancelEntry
 
 from . import harpoon_run
-from .harpoon_run import HarpoonRun, Line, Script, trading
+from .harpoon_run import HarpoonRun, Honest, Line, Script, trading
 from .peers import deposit
 from .publisher import Publisher, eventually
 
@@ -292,6 +292,25 @@ def test_an_oco_takes_the_profit_or_stops_the_loss(
     assert (realised > Decimal("0.4")) if leg == "t" else (realised < Decimal("-0.6"))
     fill = sim.fills[-1]
     assert client_ids.leg_of(fill.client_id) == leg
+    assert len(sim.ledger) == 3, "the entry and the two legs of its exit"
+
+
+def test_an_oco_that_is_refused_in_a_halt_is_placed_when_it_is_over(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    def answer(request: Line, honest: Honest) -> Line | None:
+        if request["method"] != "orderList.place.oco" or script.asked[request["method"]] > 1:
+            return None
+        error = {"code": -1013, "msg": "Market is closed."}
+        return {"id": request["id"], "status": 400, "error": error}
+
+    script = Script(sim, answer)
+    with trading(sim, node, tmp_path, rule={"take_profit_bp": 100, "stop_loss_bp": 100}) as run:
+        node.send(deposit("kraken", 1), 0)
+        entry = run.record("order", status="filled", parent="")
+        run.record("order", status="rejected", parent=entry["client_id"])
+        run.record("order", status="acked", parent=entry["client_id"])
+        run.end()
     assert len(sim.ledger) == 3, "the entry and the two legs of its exit"
 
 
