@@ -106,6 +106,10 @@ class _Closing:
             return False
         return not self.entry.filled or (self.entry.fills_known and _open_quantity(self) <= 0)
 
+    def has_more(self, filled: Decimal) -> bool:
+        """It was left when that much was filled, but the venue has more of it after all."""
+        return self.entry.filled > filled or not self.entry.ended or bool(self.alive())
+
     def live_legs(self) -> list[tuple[Order, Leg]]:
         return [(order, leg) for order in self.alive() for leg in order.legs if leg.end is None]
 
@@ -121,7 +125,7 @@ class Exits:
         self._markets: dict[str, Market] = {}
         self._prices: dict[str, tuple[Decimal, Decimal]] = {}
         self._closings: dict[str, _Closing] = {}
-        self._done: dict[str, None] = {}  # ids of entries that are left, oldest first
+        self._done: dict[str, _Closing] = {}  # of entries that are left, oldest first
         self._killed = False
         self._hands_off_before_ms = 0
         self._notices: list[str] = []
@@ -143,14 +147,18 @@ class Exits:
         if not order.live:
             return
         entry_id = order.parent or order.client_id
-        if entry_id in self._done:
+        closing = self._closings.get(entry_id) or self._done.get(entry_id) or self._begin(order)
+        if closing is None:
             return
-        if not order.parent:
-            self._on_entry(order)
-        elif entry_id in self._closings:
-            self._on_exit(self._closings[entry_id], order)
-        closing = self._closings.get(entry_id)
-        if closing is not None and (closing.done or closing.is_left()):
+        filled = closing.entry.filled
+        if order.parent:
+            self._on_exit(closing, order)
+        else:
+            closing.entry = order
+        if entry_id in self._done and closing.has_more(filled):
+            closing.done = False
+            self._closings[entry_id] = self._done.pop(entry_id)
+        if entry_id in self._closings and (closing.done or closing.is_left()):
             self._finish(entry_id)
 
     def on_refused(self, client_id: str, reason: str) -> None:
@@ -208,17 +216,11 @@ class Exits:
 
     # ---- orders --------------------------------------------------------------------------------
 
-    def _on_entry(self, order: Order) -> None:
-        closing = self._closings.get(order.client_id)
-        if closing is not None:
-            if closing.done and order.filled > closing.entry.filled:  # it was taken for ended
-                closing.done = False
-                self._done.pop(order.client_id, None)
-            closing.entry = order
-            return
+    def _begin(self, order: Order) -> _Closing | None:
         plan = self._plans.get(order.rule or "")
-        if plan is not None and order.timestamp_ms >= self._hands_off_before_ms:
-            self._closings[order.client_id] = _Closing(order, plan)
+        if order.parent or plan is None or order.timestamp_ms < self._hands_off_before_ms:
+            return None
+        return self._closings.setdefault(order.client_id, _Closing(order, plan))
 
     def _on_exit(self, closing: _Closing, order: Order) -> None:
         before = closing.exits.get(order.client_id)
@@ -336,10 +338,9 @@ class Exits:
             )
 
     def _finish(self, client_id: str) -> None:
-        """The id is kept as long as engine/lifecycle.py may tell of this entry: it keeps no more
-        complete orders than that, and every entry that is left has brought one."""
-        del self._closings[client_id]
-        self._done[client_id] = None
+        """It is kept as long as engine/lifecycle.py may tell of this entry: that keeps no more
+        complete orders, and every entry that is left has brought one."""
+        self._done[client_id] = self._closings.pop(client_id)
         if len(self._done) > KEPT:
             del self._done[next(iter(self._done))]
 

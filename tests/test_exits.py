@@ -393,6 +393,28 @@ def test_a_position_that_was_left_is_not_left_again_when_its_entry_is_told_again
     assert act(made, 2) is None
 
 
+@pytest.mark.parametrize("before", ["0", "0.004"])
+def test_what_an_entry_fills_after_it_was_taken_for_ended_is_left_too(before: str) -> None:
+    made = exits(order=entry(before, end="rejected" if before == "0" else "expired"))
+    if before != "0":
+        made.on_order(exit_of(placed(made), "filled", before))
+    assert act(made, 1) is None
+    made.on_order(entry("0.01"))
+    place = placed(made, 2)
+    assert place.quantity == D("0.01") - D(before)
+    assert place.client_id == client_ids.exit_id(ID, client_ids.OCO, int(before != "0"))
+    made.on_order(exit_of(place, "filled", str(place.quantity)))
+    assert act(made, 3) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+
+
+def test_an_entry_that_rests_after_it_was_rejected_is_cancelled_in_time() -> None:
+    made = exits(ExitPlan(60), entry("0", SPEC, end="rejected"))
+    made.on_order(entry("0", SPEC, end=None))
+    assert act(made, 59) is None
+    assert act(made, 60) == Cancel(ID, "BTCUSDT", 7)
+
+
 # ---- dust, and the end ---------------------------------------------------------------------------
 
 

@@ -92,6 +92,7 @@ class World(RuleBasedStateMachine):
         bounds=st.sampled_from([(100, 100), (100, None), (None, 100), (None, None)]),
         prompt=st.sampled_from([True, True, True, False]),
         rests=st.booleans(),
+        denied=st.sampled_from([True, False, False]),
     )
     def enter(
         self,
@@ -100,13 +101,18 @@ class World(RuleBasedStateMachine):
         bounds: tuple[int | None, int | None],
         prompt: bool,
         rests: bool,
+        denied: bool,
     ) -> None:
+        """`denied`: the venue says that it rejects the order, and has it all the same."""
         self.plan = ExitPlan(AFTER_S, *bounds)
         self.fee = int(fee and filled > 0)
         self.entry = replace(BUY, time_in_force="GTC" if rests else "IOC")
         self.start()
         self.write(intent())
         self.write(fired())
+        if denied:
+            self.tell({"id": ID, "status": 400, "error": {"code": -2010, "msg": "No."}})
+            self.hear_all()
         entry = self.arrive(ID, 10)
         if filled:
             self.fill(entry, filled)
