@@ -134,6 +134,13 @@ class Links:
         """Venue time at the last tick, by our own clock where it is not known better."""
         return self._now.epoch_ns // 1_000_000 + (self._told_offset_ms or 0)
 
+    def read_filters_again(self) -> None:
+        """An order was refused by rules that `Port.filters` did not tell."""
+        if self._preferred is not None:
+            link = self._links[self._preferred]
+            if "exchangeInfo" not in link.steps:
+                link.steps.append("exchangeInfo")
+
     # ---- time goes on ----------------------------------------------------------------------------
 
     def tick(self, now: Instant) -> None:

@@ -6,7 +6,7 @@ exits.py); here they meet the engine. Everything runs on the control thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Protocol
@@ -14,7 +14,7 @@ from typing import Protocol
 from engine import client_ids
 from engine.config import RuleSettings
 from engine.core import Settlement
-from engine.exit_plan import ExitPlan, Market
+from engine.exit_plan import Bounds, ExitPlan, Market
 from engine.exits import Cancel, Exits, Place
 from engine.lifecycle import KEPT, Orders
 from engine.lifecycle import Settlement as Settled
@@ -24,7 +24,7 @@ from engine.prices import Price
 from engine.records import Fired, Intent, Record, Terms
 from engine.report import Line
 from engine.venues import binance_requests as requests
-from engine.venues.binance_filters import Filters
+from engine.venues.binance_filters import Filters, Notional, Steps
 
 REPLY_S = 10.0  # the venue's own limit for a request ("General API Information")
 CANCEL_AGAIN_S = 5.0  # after a kill, as long as something is open
@@ -308,14 +308,34 @@ def market_of(filters: Filters) -> Market:
     """What exits have to know of the venue's rules; a step that is 0 is none, so any will do."""
     smallest = Decimal(1).scaleb(-filters.base_precision)
     tick = Decimal(1).scaleb(-filters.quote_precision)
-    steps = [rule for rule in (filters.lot, filters.market_lot) if rule.step]
+    lots = (filters.lot, filters.market_lot)
     return Market(
         tick_size=filters.price.step or tick,
-        step_size=max((rule.step for rule in steps), default=smallest),
-        min_quantity=max(filters.lot.least, filters.market_lot.least),
-        min_notional=max((rule.least for rule in filters.notional), default=Decimal(0)),
+        step_size=max((rule.step for rule in lots if rule.step), default=smallest),
+        resting=_bounds(lots[:1], filters.notional),
+        at_market=_bounds(
+            lots,
+            [
+                Notional(
+                    least=rule.least if rule.least_of_market else Decimal(0),
+                    most=rule.most if rule.most_of_market else Decimal(0),
+                )
+                for rule in filters.notional
+            ],
+        ),
         oco_allowed=filters.oco_allowed,
         order_types=filters.order_types,
+    )
+
+
+def _bounds(lots: Sequence[Steps], notionals: Sequence[Notional]) -> Bounds:
+    """Where all of these hold."""
+    none = Decimal(0)
+    return Bounds(
+        min_quantity=max((rule.least for rule in lots), default=none),
+        max_quantity=min((rule.most for rule in lots if rule.most), default=none),
+        min_notional=max((rule.least for rule in notionals), default=none),
+        max_notional=min((rule.most for rule in notionals if rule.most), default=none),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from engine import client_ids
 from engine.order import Order
+from engine.venues.binance_events import ZERO
 
 BASIS_POINTS = Decimal(10_000)
 
@@ -21,14 +23,35 @@ class ExitPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of an order's quantity, and of its price times that; a most that is 0 is none."""
+
+    min_quantity: Decimal = ZERO
+    max_quantity: Decimal = ZERO
+    min_notional: Decimal = ZERO
+    max_notional: Decimal = ZERO
+
+    def cut(self, quantity: Decimal, step: Decimal, low: Decimal, high: Decimal) -> Decimal:
+        """As much of it as one order may have, at a price from `low` to `high`; 0 when that is too
+        little for one."""
+        if self.max_quantity:
+            quantity = min(quantity, self.max_quantity)
+        if self.max_notional and high:
+            quantity = min(quantity, self.max_notional / high)
+        quantity = floor(quantity, step)
+        enough = quantity >= self.min_quantity and quantity * low >= self.min_notional
+        return quantity if enough else ZERO
+
+
+@dataclass(frozen=True, slots=True)
 class Market:
-    """What the exchange takes of a symbol (filters.md PRICE_FILTER, LOT_SIZE, NOTIONAL; heading
-    "Exchange information", ocoAllowed and orderTypes)."""
+    """What the exchange takes of a symbol (filters.md PRICE_FILTER, LOT_SIZE, MARKET_LOT_SIZE,
+    NOTIONAL; heading "Exchange information", ocoAllowed and orderTypes)."""
 
     tick_size: Decimal
     step_size: Decimal
-    min_quantity: Decimal
-    min_notional: Decimal
+    resting: Bounds
+    at_market: Bounds
     oco_allowed: bool = True
     order_types: frozenset[str] = frozenset({"LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS"})
 
@@ -58,6 +81,18 @@ def targets(entry: Order, plan: ExitPlan, market: Market) -> tuple[Decimal | Non
         return ticks * market.tick_size
 
     return price(plan.take_profit_bp, gain), price(plan.stop_loss_bp, -gain)
+
+
+def resting_kind(take: Decimal | None, stop: Decimal | None, market: Market) -> str | None:
+    """The order of the venue that waits for these prices; None where it has none such."""
+    if take is not None and stop is not None:
+        able = market.oco_allowed and {"LIMIT_MAKER", "STOP_LOSS"} <= market.order_types
+        return client_ids.OCO if able else None
+    if take is not None:
+        return client_ids.TAKE_PROFIT if "LIMIT" in market.order_types else None
+    if stop is not None:
+        return client_ids.STOP_LOSS if "STOP_LOSS" in market.order_types else None
+    return None
 
 
 def floor(quantity: Decimal, step: Decimal) -> Decimal:

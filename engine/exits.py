@@ -14,12 +14,20 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from engine import client_ids
-from engine.exit_plan import ExitPlan, Market, exit_side, floor, is_over, targets
+from engine.exit_plan import (
+    ExitPlan,
+    Market,
+    exit_side,
+    floor,
+    is_over,
+    resting_kind,
+    targets,
+)
 from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.positions import is_base
 from engine.venues.binance_events import ZERO
-from engine.venues.binance_refusals import is_for_long
+from engine.venues.binance_refusals import doubts_rules, is_for_long
 
 AGAIN_FIRST_S = 1
 AGAIN_MOST_S = 60
@@ -32,9 +40,9 @@ RESTING_ATTEMPTS_MAX = client_ids.ATTEMPTS_MAX // 2
 
 # The risk gate's refusals that pass within seconds: each next attempt is as early as the first.
 PASSING = frozenset({"venue-limit", "not-ready", "journal"})
-FILTER_FAILURE = -1013
-# filters.md: what a MARKET order is too small for
-TOO_SMALL = ("LOT_SIZE", "MIN_NOTIONAL", "NOTIONAL")
+# A MARKET order's worth is taken at an average of late prices (filters.md, NOTIONAL): at most so
+# much more than at the last one.
+AVERAGE_MOST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class _Closing:
     complaint: str = ""  # the last notice
     place_ns: int = 0  # not before that
     cancel_ns: int = 0  # nor this
+    small: bool = False  # the venue has no order for so little at this price
     done: bool = False
 
     def alive(self) -> list[Order]:
@@ -127,6 +136,7 @@ class Exits:
         self._closings: dict[str, _Closing] = {}
         self._done: dict[str, _Closing] = {}  # of entries that are left, oldest first
         self._killed = False
+        self._rules_doubted = False
         self._hands_off_before_ms = 0
         self._notices: list[str] = []
 
@@ -194,7 +204,7 @@ class Exits:
         """What is not closed."""
         found = []
         for closing in self._closings.values():
-            if not closing.entry.filled:
+            if not closing.entry.filled or closing.small:
                 continue
             states = ", ".join(order.status for order in closing.alive())
             words = f"its exit is {states}" if states else "no exit is on its way"
@@ -209,6 +219,12 @@ class Exits:
                 )
             )
         return found
+
+    def take_doubts(self) -> bool:
+        """Since the last call the venue has refused something by rules that `set_market` did not
+        tell: they should be read again."""
+        doubted, self._rules_doubted = self._rules_doubted, False
+        return doubted
 
     def take_notices(self) -> list[str]:
         notices, self._notices = self._notices, []
@@ -243,9 +259,8 @@ class Exits:
         words = f"the exit {order.client_id} is {order.status}"
         if order.reason:
             words += f" ({order.reason})"
-        if not resting and order.code == FILTER_FAILURE and order.reason.endswith(TOO_SMALL):
-            self._report_dust(closing)
-            return
+        if order.status == "rejected" and doubts_rules(order.code, order.reason):
+            self._rules_doubted = True
         for_long = resting and order.status == "rejected" and is_for_long(order.code, order.reason)
         if for_long:
             words += ": its prices are watched here for an hour, and only while this runs"
@@ -256,6 +271,9 @@ class Exits:
     def _fail(self, closing: _Closing, words: str) -> None:
         closing.failures += 1
         closing.wait_s = min(AGAIN_FIRST_S << min(closing.failures - 1, 16), AGAIN_MOST_S)
+        self._complain(closing, words)
+
+    def _complain(self, closing: _Closing, words: str) -> None:
         if words != closing.complaint:
             self._notices.append(words)
         closing.complaint = words
@@ -296,26 +314,28 @@ class Exits:
         return Cancel(leg.client_id, order.spec.symbol, leg.order_id)
 
     def _place(self, closing: _Closing, market: Market, now_ns: int) -> Place | None:
-        quantity = floor(_open_quantity(closing), market.step_size)
-        if quantity < max(market.min_quantity, market.step_size):
-            self._report_dust(closing)
+        entry = closing.entry
+        held = floor(_open_quantity(closing), market.step_size)
+        if held < max(market.resting.min_quantity, market.step_size):
+            self._report_dust(closing, market)
             return None
-        kind = _kind(closing, market)
-        if kind is None or now_ns < closing.place_ns:
+        take, stop = targets(entry, closing.plan, market) if not closing.leaving else (None, None)
+        kind = client_ids.MARKET if closing.leaving else resting_kind(take, stop, market)
+        attempt = closing.attempt()
+        no_ids = not closing.leaving and attempt >= RESTING_ATTEMPTS_MAX
+        if kind is None or no_ids or now_ns < closing.place_ns:
             return None
-        if quantity * self._price(closing) < market.min_notional:
-            self._report_dust(closing)
+        quantity = self._cut(closing, market, held, [p for p in (take, stop) if p is not None])
+        if not quantity:
             return None
-        if closing.attempt() >= client_ids.ATTEMPTS_MAX:
+        if attempt >= client_ids.ATTEMPTS_MAX:
             self._notices.append(
-                f"{closing.entry.client_id} could not be left in {closing.attempt()} attempts: "
-                f"close {quantity:f} {closing.entry.spec.symbol} by hand"
+                f"{entry.client_id} could not be left in {attempt} attempts: close {held:f} "
+                f"{entry.spec.symbol} by hand"
             )
             closing.done = True
             return None
-        take, stop = targets(closing.entry, closing.plan, market)
-        entry = closing.entry
-        closing.posted = client_ids.exit_id(entry.client_id, kind, closing.attempt())
+        closing.posted = client_ids.exit_id(entry.client_id, kind, attempt)
         closing.cancel_ns = 0
         return Place(
             client_id=closing.posted,
@@ -323,15 +343,32 @@ class Exits:
             symbol=entry.spec.symbol,
             side=exit_side(entry),
             quantity=quantity,
-            take_price=take if kind in (client_ids.OCO, client_ids.TAKE_PROFIT) else None,
-            stop_price=stop if kind in (client_ids.OCO, client_ids.STOP_LOSS) else None,
+            take_price=take,
+            stop_price=stop,
         )
 
-    def _report_dust(self, closing: _Closing) -> None:
+    def _cut(
+        self, closing: _Closing, market: Market, held: Decimal, prices: list[Decimal]
+    ) -> Decimal:
+        """As much of it as one order may have, at market or resting at these `prices`; 0 when that
+        is too little for one, until the price or the venue's rules change."""
+        last = self._price(closing)
+        at_market = market.at_market.cut(held, market.step_size, last, AVERAGE_MOST * last)
+        closing.small = not at_market
+        quantity = at_market
+        if prices:
+            quantity = market.resting.cut(held, market.step_size, min(prices), max(prices))
+        if not quantity:
+            entry = closing.entry
+            words = f"{held:f} {entry.spec.symbol} of {entry.client_id} is too little"
+            here = " to rest at the venue: its prices are watched here, and only while this runs"
+            self._complain(closing, words + (here if at_market else " for an order now and stays"))
+        return quantity
+
+    def _report_dust(self, closing: _Closing, market: Market) -> None:
         closing.done = True
         quantity = _open_quantity(closing)
-        market = self._markets.get(closing.entry.spec.symbol)
-        if market is None or quantity >= market.step_size:
+        if quantity >= market.step_size:
             self._notices.append(
                 f"{quantity:f} {closing.entry.spec.symbol} of {closing.entry.client_id} is too "
                 "little for an order of its own and stays"
@@ -367,23 +404,6 @@ class Exits:
         if exit_side(closing.entry) == "SELL":
             return (take is not None and bid >= take) or (stop is not None and bid <= stop)
         return (take is not None and ask <= take) or (stop is not None and ask >= stop)
-
-
-def _kind(closing: _Closing, market: Market) -> str | None:
-    """Which order to send; None: none until the price or the time comes."""
-    plan = closing.plan
-    if closing.leaving:
-        return client_ids.MARKET
-    if closing.attempt() >= RESTING_ATTEMPTS_MAX:
-        return None
-    if plan.take_profit_bp is not None and plan.stop_loss_bp is not None:
-        able = market.oco_allowed and {"LIMIT_MAKER", "STOP_LOSS"} <= market.order_types
-        return client_ids.OCO if able else None
-    if plan.take_profit_bp is not None:
-        return client_ids.TAKE_PROFIT if "LIMIT" in market.order_types else None
-    if plan.stop_loss_bp is not None:
-        return client_ids.STOP_LOSS if "STOP_LOSS" in market.order_types else None
-    return None
 
 
 def _open_quantity(closing: _Closing) -> Decimal:

@@ -436,6 +436,8 @@ class Runner:
         room = self._links.limits.may_ask("myTrades", venue_ms)  # the heaviest that it asks
         session = self._links.preferred if room and not idle else None
         self._desk.work(desks.Moment(time.monotonic_ns(), venue_ms, session))
+        if self._desk.exits.take_doubts():
+            self._links.read_filters_again()
 
     def _tell_kill(self) -> None:
         self._kill_told = True

@@ -613,6 +613,27 @@ def test_what_grows_old_is_asked_again_on_one_session() -> None:
     assert it.methods(1).count("account.rateLimits.orders") == 1
 
 
+def test_filters_that_an_order_belies_are_asked_again_once() -> None:
+    it = world()
+    told = len(it.filters_told)
+    for _ in range(3):
+        it.links.read_filters_again()
+    it.run(1)
+    assert it.methods(0).count("exchangeInfo") == 2
+    assert len(it.filters_told) == told + 1
+    it.links.read_filters_again()
+    it.run(1)
+    assert it.methods(0).count("exchangeInfo") == 3
+    assert it.methods(1).count("exchangeInfo") == 0
+
+
+def test_without_a_session_no_filters_are_asked_for() -> None:
+    it = World()
+    it.links.read_filters_again()
+    it.start()
+    assert it.methods(0).count("exchangeInfo") == 1
+
+
 # ---- limits --------------------------------------------------------------------------------------
 
 

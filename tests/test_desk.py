@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from engine.allowance import allowance
 from engine.config import load
 from engine.core import Settlement
 from engine.desk import Desk, Moment, market_of
-from engine.exit_plan import ExitPlan
+from engine.exit_plan import Bounds, ExitPlan
 from engine.exits import Place
 from engine.prices import Price
 from engine.records import Closed, Fired, Intent, Message, Names, Record, Terms
@@ -257,7 +257,13 @@ def test_a_kill_cancels_what_is_ours_again_and_again() -> None:
 def test_the_venues_rules_as_exits_want_them() -> None:
     market = market_of(FILTERS)
     assert (market.tick_size, market.step_size) == (Decimal("0.01"), Decimal("0.00001"))
-    assert (market.min_quantity, market.min_notional) == (Decimal("0.00001"), Decimal(5))
+    least = Decimal("0.00001")
+    assert market.resting == Bounds(least, Decimal(9000), Decimal(5))
+    assert market.at_market == Bounds(least, Decimal(100), Decimal(5))
+    loose = Notional(least=Decimal(5), most=Decimal(10_000))
+    market = market_of(replace(FILTERS, notional=(loose,)))
+    assert market.resting == Bounds(least, Decimal(9000), Decimal(5), Decimal(10_000))
+    assert market.at_market == Bounds(least, Decimal(100))
 
 
 def test_a_live_run_says_what_it_may_do(tmp_path: Path) -> None:

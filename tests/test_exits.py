@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from order_life import ID, SENT_MS, SPEC, S, entry_id
 
 from engine import client_ids
-from engine.exit_plan import ExitPlan, Market, targets
+from engine.exit_plan import Bounds, ExitPlan, Market, targets
 from engine.exits import Action, Cancel, Exits, Left, Place
 from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.venues.binance import OrderSpec
 
 D = Decimal
-MARKET = Market(D("0.01"), D("0.00001"), D("0.00001"), D(5))
+BOUNDS = Bounds(min_quantity=D("0.00001"), min_notional=D(5))
+MARKET = Market(D("0.01"), D("0.00001"), resting=BOUNDS, at_market=BOUNDS)
 BOTH = ExitPlan(None, 100, 50)
 BUY = OrderSpec("BTCUSDT", "BUY", "LIMIT", "0.01000000", "60000.00", "IOC")
 NOBODY_HOLDS = replace(MARKET, oco_allowed=False, order_types=frozenset({"LIMIT", "MARKET"}))
@@ -436,14 +437,78 @@ def test_less_than_a_step_is_no_news() -> None:
     assert (made.left(), made.take_notices()) == ([], [])
 
 
-@pytest.mark.parametrize("words", ["NOTIONAL", "LOT_SIZE", "MIN_NOTIONAL"])
-def test_a_market_exit_that_the_filters_refuse_as_too_small_is_dust(words: str) -> None:
+@pytest.mark.parametrize("words", ["NOTIONAL", "LOT_SIZE", "MARKET_LOT_SIZE", "MIN_NOTIONAL"])
+def test_what_the_filters_refuse_is_tried_again_by_rules_that_are_read_again(words: str) -> None:
     made = exits(ExitPlan(0))
     place = placed(made)
+    assert not made.take_doubts()
     reason = f"-1013: Filter failure: {words}"
     made.on_order(exit_of(place, "rejected", code=-1013, reason=reason))
-    assert act(made, 100) is None
-    assert "too little" in made.take_notices()[0]
+    assert made.take_doubts()
+    assert not made.take_doubts(), "once"
+    assert act(made, 1) is None
+    made.set_market("BTCUSDT", replace(MARKET, step_size=D("0.004")))
+    assert placed(made, 2).quantity == D("0.008")
+
+
+@pytest.mark.parametrize("reason", ["-1013: Market is closed.", "-2010: No.", ""])
+def test_other_refusals_are_no_reason_to_read_the_rules_again(reason: str) -> None:
+    made = exits()
+    made.on_order(exit_of(placed(made), "rejected", code=-1013, reason=reason))
+    assert not made.take_doubts()
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        replace(BOUNDS, max_quantity=D("0.004")),
+        # At twice the price: the venue takes an average, and that may be above the last one.
+        replace(BOUNDS, max_notional=2 * 60_000 * D("0.004")),
+    ],
+)
+def test_more_than_one_order_may_have_is_left_in_parts(bounds: Bounds) -> None:
+    made = exits(ExitPlan(0), market=replace(MARKET, at_market=bounds))
+    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    quantities = []
+    for second in range(3):
+        place = placed(made, second)
+        quantities.append(place.quantity)
+        made.on_order(exit_of(place, "filled", str(place.quantity)))
+    assert quantities == [D("0.004"), D("0.004"), D("0.002")]
+    assert act(made, 4) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+
+
+def test_a_resting_exit_may_have_more_than_one_at_market() -> None:
+    bounds = Bounds(D("0.00001"), D("0.004"), D(5), D(300))
+    made = exits(market=replace(MARKET, at_market=bounds))
+    assert placed(made).quantity == D("0.01")
+    dear = replace(BOUNDS, max_notional=60_600 * D("0.006"))
+    made = exits(market=replace(MARKET, resting=dear))
+    assert placed(made).quantity == D("0.006"), "at the higher of its prices"
+
+
+def test_what_is_too_little_at_this_price_is_left_at_another() -> None:
+    made = exits(ExitPlan(60), entry("0.0001"))
+    made.on_price("BTCUSDT", D(49_000), D(49_001))
+    assert act(made, 61) is None
+    assert "too little for an order now" in made.take_notices()[0]
+    made.on_price("BTCUSDT", D(49_500), D(49_501))
+    assert act(made, 62) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+    made.on_price("BTCUSDT", D(50_000), D(50_001))
+    assert placed(made, 63).quantity == D("0.0001")
+
+
+def test_what_may_only_not_rest_for_being_too_little_is_watched_here() -> None:
+    made = exits(
+        order=entry("0.00008"), market=replace(MARKET, at_market=Bounds(min_quantity=D("0.00001")))
+    )
+    assert act(made) is None
+    assert "watched here" in made.take_notices()[0]
+    assert [left.quantity for left in made.left()] == [D("0.00008")]
+    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    assert placed(made, 1).kind == client_ids.MARKET
 
 
 def test_after_the_kill_nothing_is_sent_and_what_is_open_is_told() -> None:

@@ -14,12 +14,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from order_life import BUY, ID, SENT_MS, S, exit_intent, fired, intent, names, result
 
 from engine import client_ids
-from engine.exit_plan import ExitPlan, Market
+from engine.exit_plan import Bounds, ExitPlan, Market
 from engine.exits import Cancel, Exits, Place
 from engine.lifecycle import Orders
 from engine.records import Body, Closed, Message, Record
 
-MARKET = Market(Decimal("0.01"), Decimal("0.001"), Decimal("0.001"), Decimal(5))
+MOST_AT_MARKET = 4
+BOUNDS = Bounds(min_quantity=Decimal("0.001"), min_notional=Decimal(5))
+MARKET = Market(
+    Decimal("0.01"),
+    Decimal("0.001"),
+    resting=BOUNDS,
+    at_market=replace(BOUNDS, max_quantity=Decimal(MOST_AT_MARKET) / 1000),
+)
 AFTER_S = 120
 WINDOW_MS = 15_000  # an order that has not arrived by then never does
 WORDS = {"cancelled": "CANCELED", "expired": "EXPIRED", "filled": "FILLED"}
@@ -147,6 +154,7 @@ class World(RuleBasedStateMachine):
     def post(self, place: Place, outcome: str, data: st.DataObject) -> None:
         """Into the command ring, and through the risk gate."""
         assert place.quantity > 0
+        assert place.kind != client_ids.MARKET or place.quantity * 1000 <= MOST_AT_MARKET
         self.kinds.add(place.kind)
         if outcome == "gate":
             self.exits.on_refused(place.client_id, "not-ready")

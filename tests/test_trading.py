@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from engine.records import Intent
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FaultPlan
 from engine.sim.ledger import CancelEntry
+from engine.sim.symbols import SYMBOLS
 
 from . import harpoon_run
 from .harpoon_run import HarpoonRun, Honest, Line, Script, trading
@@ -312,6 +314,32 @@ def test_an_oco_that_is_refused_in_a_halt_is_placed_when_it_is_over(
         run.record("order", status="acked", parent=entry["client_id"])
         run.end()
     assert len(sim.ledger) == 3, "the entry and the two legs of its exit"
+
+
+def test_a_position_that_is_too_much_for_one_order_is_left_in_parts(
+    node: Publisher, tmp_path: Path
+) -> None:
+    """And the venue has lowered that most since the rules were read."""
+
+    def answer(request: Line, honest: Honest) -> str | None:
+        if request["method"] != "exchangeInfo" or script.asked["exchangeInfo"] > 1:
+            return None
+        return honest().replace('"0.00040000"', '"120.00000000"')
+
+    limited = replace(SYMBOLS["BTCUSDT"], market_max_qty=Decimal("0.0004"))
+    rule = {"type": "LIMIT", "price": "59900", "time_in_force": "IOC", "exit_after_s": 1}
+    with harpoon_run.exchange(symbols={"BTCUSDT": limited}) as sim:
+        script = Script(sim, answer)
+        with trading(sim, node, tmp_path, rule=rule) as run:
+            node.send(deposit("kraken", 1), 0)
+            entry = run.record("order", status="filled", parent="")
+            refused = run.record("order", status="rejected", parent=entry["client_id"])
+            assert "MARKET_LOT_SIZE" in refused["reason"]
+            for quantity in ("0.00040000", "0.00040000", "0.00020000"):
+                left = run.record("order", status="filled", parent=entry["client_id"])
+                assert left["quantity"] == quantity
+            [position] = summary_of(run)["positions"]
+    assert Decimal(position["net"]) == -FEE
 
 
 def test_an_engine_that_is_killed_in_a_position_leaves_it_once_when_it_is_back(

@@ -19,6 +19,9 @@ _NO_ROOM = (
     "EXCHANGE_MAX_NUM_ALGO_ORDERS",
     "EXCHANGE_MAX_NUM_ORDER_LISTS",
 )
+# Of exchangeInfo: the order's numbers do not suit what it says now.
+_NUMBERS = ("PRICE_FILTER", "LOT_SIZE", "MARKET_LOT_SIZE", "MIN_NOTIONAL", "NOTIONAL")
+_BAD_PRECISION = -1111
 _FILTER_FAILURE = "Filter failure: "
 
 
@@ -27,6 +30,12 @@ def is_for_long(code: int | None, reason: str) -> bool:
     account has too many of them, or the price is too far away."""
     no_such_kind = code in _NO_SUCH_KIND_CODES or any(words in reason for words in _NO_SUCH_KIND)
     return no_such_kind or _failed_filter(reason) in _NO_ROOM
+
+
+def doubts_rules(code: int | None, reason: str) -> bool:
+    """The order's price or quantity is wrong by the venue's rules: too low, too high, or between
+    two steps."""
+    return code == _BAD_PRECISION or _failed_filter(reason) in _NUMBERS
 
 
 def _failed_filter(reason: str) -> str:
