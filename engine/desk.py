@@ -80,10 +80,11 @@ class Desk:
         recv_window_ms: int,
         emit: Callable[[Line], None],
         live: bool,
+        max_price_age_ns: int,
     ) -> None:
         self.orders = Orders(recv_window_ms)
         self.positions = Positions()
-        self.exits = Exits(plans)
+        self.exits = Exits(plans, max_price_age_ns)
         self._wire = wire
         self._symbols = symbols
         self._auth = auth
@@ -169,7 +170,7 @@ class Desk:
         self._absorb(self.orders.on_record(record))
 
     def on_price(self, price: Price) -> None:
-        self.exits.on_price(price.symbol, price.bid_e8 / E8, price.ask_e8 / E8)
+        self.exits.on_price(price.symbol, price.bid_e8 / E8, price.ask_e8 / E8, price.t_ns)
 
     def on_filters(self, filters: Iterable[Filters]) -> None:
         for each in filters:

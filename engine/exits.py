@@ -34,6 +34,8 @@ AGAIN_MOST_S = 60
 CANCEL_AGAIN_S = 5
 NS_PER_S = 1_000_000_000
 
+# The price of a quiet market is found to be still so every few seconds (engine/prices.py).
+PRICE_AGE_LEAST_S = 10
 LONG_AGAIN_S = 3600  # after a refusal that is not over soon
 # Of an exit's ids those for a resting order: the rest is kept for leaving at market.
 RESTING_ATTEMPTS_MAX = client_ids.ATTEMPTS_MAX // 2
@@ -129,10 +131,13 @@ class _Closing:
 class Exits:
     """All entries whose rules have a plan. `plans` go by the rule's name."""
 
-    def __init__(self, plans: Mapping[str, ExitPlan]) -> None:
+    def __init__(self, plans: Mapping[str, ExitPlan], max_price_age_ns: int = 0) -> None:
+        """A price that is older is none, but see PRICE_AGE_LEAST_S."""
         self._plans = plans
+        self._price_age_ns = max(max_price_age_ns, PRICE_AGE_LEAST_S * NS_PER_S)
         self._markets: dict[str, Market] = {}
-        self._prices: dict[str, tuple[Decimal, Decimal]] = {}
+        self._prices: dict[str, tuple[Decimal, Decimal, int]] = {}
+        self._blind: set[str] = set()  # symbols that are watched here, without a price
         self._closings: dict[str, _Closing] = {}
         self._done: dict[str, _Closing] = {}  # of entries that are left, oldest first
         self._killed = False
@@ -149,8 +154,9 @@ class Exits:
     def set_market(self, symbol: str, market: Market) -> None:
         self._markets[symbol] = market
 
-    def on_price(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
-        self._prices[symbol] = (bid, ask)
+    def on_price(self, symbol: str, bid: Decimal, ask: Decimal, t_ns: int) -> None:
+        """It was so at `t_ns` (CLOCK_MONOTONIC)."""
+        self._prices[symbol] = (bid, ask, t_ns)
 
     def on_order(self, order: Order) -> None:
         """An order as it is now: every one that engine/lifecycle.py returns, entry or exit."""
@@ -192,12 +198,21 @@ class Exits:
         if self._killed:
             return []
         found = []
+        blind = set()
         for client_id, closing in list(self._closings.items()):
             action = self._next(closing, now_ns, venue_ms)
             if action is not None:
                 found.append(action)
+            elif self._price(closing, now_ns) is None and any(self._uncovered(closing)):
+                blind.add(closing.entry.spec.symbol)
             if closing.done:
                 self._finish(client_id)
+        for symbol in sorted(blind - self._blind):
+            self._notices.append(
+                f"the price of {symbol} is not known now: until it is, what no order at the venue "
+                "covers is left neither at its stop nor at its profit"
+            )
+        self._blind = blind
         return found
 
     def left(self) -> list[Left]:
@@ -286,7 +301,7 @@ class Exits:
             closing.place_ns, closing.wait_s = now_ns + closing.wait_s * NS_PER_S, 0
         market = self._markets.get(entry.spec.symbol)
         over = is_over(entry, closing.plan, venue_ms)
-        if over or (not closing.posted and self._is_reached(closing, market)):
+        if over or self._is_reached(closing, now_ns):
             self._leave(closing)
         if not entry.ended:
             return self._cancel(closing, entry, now_ns) if closing.leaving else None
@@ -325,7 +340,9 @@ class Exits:
         no_ids = not closing.leaving and attempt >= RESTING_ATTEMPTS_MAX
         if kind is None or no_ids or now_ns < closing.place_ns:
             return None
-        quantity = self._cut(closing, market, held, [p for p in (take, stop) if p is not None])
+        last = self._price(closing, now_ns) or entry.average or ZERO
+        prices = [price for price in (take, stop) if price is not None]
+        quantity = self._cut(closing, market, held, last, prices)
         if not quantity:
             return None
         if attempt >= client_ids.ATTEMPTS_MAX:
@@ -348,11 +365,15 @@ class Exits:
         )
 
     def _cut(
-        self, closing: _Closing, market: Market, held: Decimal, prices: list[Decimal]
+        self,
+        closing: _Closing,
+        market: Market,
+        held: Decimal,
+        last: Decimal,
+        prices: list[Decimal],
     ) -> Decimal:
         """As much of it as one order may have, at market or resting at these `prices`; 0 when that
         is too little for one, until the price or the venue's rules change."""
-        last = self._price(closing)
         at_market = market.at_market.cut(held, market.step_size, last, AVERAGE_MOST * last)
         closing.small = not at_market
         quantity = at_market
@@ -383,27 +404,34 @@ class Exits:
 
     # ---- prices --------------------------------------------------------------------------------
 
-    def _price(self, closing: _Closing) -> Decimal:
-        """What the exit would be worth: the last price, or the entry's."""
-        bid, ask = self._prices.get(closing.entry.spec.symbol, (None, None))
-        price = bid if exit_side(closing.entry) == "SELL" else ask
-        return price or closing.entry.average or ZERO
+    def _price(self, closing: _Closing, now_ns: int) -> Decimal | None:
+        """At which it could be left now."""
+        bid, ask, t_ns = self._prices.get(closing.entry.spec.symbol, (ZERO, ZERO, 0))
+        if not bid or now_ns - t_ns > self._price_age_ns:
+            return None
+        return bid if exit_side(closing.entry) == "SELL" else ask
 
-    def _is_reached(self, closing: _Closing, market: Market | None) -> bool:
+    def _is_reached(self, closing: _Closing, now_ns: int) -> bool:
         """The price is where it should be left, and no order at the venue is there for that."""
-        prices = self._prices.get(closing.entry.spec.symbol)
-        if market is None or prices is None:
+        price = self._price(closing, now_ns)
+        if price is None:
             return False
-        bid, ask = prices
+        take, stop = self._uncovered(closing)
+        if exit_side(closing.entry) == "SELL":
+            return (take is not None and price >= take) or (stop is not None and price <= stop)
+        return (take is not None and price <= take) or (stop is not None and price >= stop)
+
+    def _uncovered(self, closing: _Closing) -> tuple[Decimal | None, Decimal | None]:
+        """The targets for which no order is at the venue, nor on its way there."""
+        market = self._markets.get(closing.entry.spec.symbol)
+        if market is None or closing.posted or closing.leaving:
+            return None, None
         take, stop = targets(closing.entry, closing.plan, market)
         covered = {client_ids.leg_of(leg.client_id) for _, leg in closing.live_legs()}
-        if client_ids.TAKE_PROFIT in covered:
-            take = None
-        if client_ids.STOP_LOSS in covered:
-            stop = None
-        if exit_side(closing.entry) == "SELL":
-            return (take is not None and bid >= take) or (stop is not None and bid <= stop)
-        return (take is not None and ask <= take) or (stop is not None and ask >= stop)
+        return (
+            None if client_ids.TAKE_PROFIT in covered else take,
+            None if client_ids.STOP_LOSS in covered else stop,
+        )
 
 
 def _open_quantity(closing: _Closing) -> Decimal:

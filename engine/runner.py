@@ -141,6 +141,7 @@ class Runner:
             self._config.venue.recv_window_ms,
             self._tell,
             live=self._config.engine.live,
+            max_price_age_ns=self._config.risk.max_price_age_ms * 1_000_000,
         )
 
     def _count(self, method: str) -> None:

@@ -136,7 +136,7 @@ def filled() -> Message:
 def desk(wire: Wire, *, live: bool = True, said: list[Line] | None = None) -> Desk:
     plans = {"whale": ExitPlan(take_profit_bp=50, stop_loss_bp=30)}
     lines: list[Line] = [] if said is None else said
-    made = Desk(wire, ("BTCUSDT",), plans, Auth("k" * 64, b"s"), 5000, lines.append, live)
+    made = Desk(wire, ("BTCUSDT",), plans, Auth("k" * 64, b"s"), 5000, lines.append, live, 0)
     made.on_filters([FILTERS])
     return made
 

@@ -52,8 +52,10 @@ def exit_of(place: Place, status: str, filled: str = "0", **more: Any) -> Order:
 
 
 def exits(plan: ExitPlan = BOTH, order: Order | None = None, market: Market = MARKET) -> Exits:
-    made = Exits({"whale": plan})
+    """With a price that is far from every target, and never too old."""
+    made = Exits({"whale": plan}, max_price_age_ns=10**18)
     made.set_market("BTCUSDT", market)
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 0)
     made.on_order(order or entry())
     return made
 
@@ -187,11 +189,11 @@ def test_an_entry_that_rests_is_cancelled_when_the_time_is_over() -> None:
 def test_an_entry_that_rests_is_cancelled_when_what_it_has_filled_should_be_left(bid: str) -> None:
     rests = replace(BUY, time_in_force="GTC")
     made = exits(order=entry("0.004", rests, end=None))
-    made.on_price("BTCUSDT", D("60599.99"), D("60600"))
+    made.on_price("BTCUSDT", D("60599.99"), D("60600"), 0)
     assert act(made) is None
-    made.on_price("BTCUSDT", D(bid), D(bid) + 1)
+    made.on_price("BTCUSDT", D(bid), D(bid) + 1, 0)
     assert act(made, 1) == Cancel(ID, "BTCUSDT", 7)
-    made.on_price("BTCUSDT", D("60000"), D("60001"))
+    made.on_price("BTCUSDT", D("60000"), D("60001"), 0)
     made.on_order(entry("0.005", rests, end="cancelled"))
     place = placed(made, 2)
     assert (place.kind, place.quantity) == (client_ids.MARKET, D("0.005"))
@@ -199,13 +201,13 @@ def test_an_entry_that_rests_is_cancelled_when_what_it_has_filled_should_be_left
 
 def test_an_entry_that_rests_unfilled_has_no_price_to_be_left_at() -> None:
     made = exits(order=entry("0", replace(BUY, time_in_force="GTC"), end=None))
-    made.on_price("BTCUSDT", D("50000"), D("50001"))
+    made.on_price("BTCUSDT", D("50000"), D("50001"), 0)
     assert act(made) is None
 
 
 def test_a_plan_with_only_a_time_waits_for_it() -> None:
     made = exits(ExitPlan(60))
-    made.on_price("BTCUSDT", D(30_000), D(30_001))
+    made.on_price("BTCUSDT", D(30_000), D(30_001), 0)
     assert act(made, 59) is None
     assert placed(made, 60).kind == client_ids.MARKET
 
@@ -213,8 +215,50 @@ def test_a_plan_with_only_a_time_waits_for_it() -> None:
 @pytest.mark.parametrize("price", ["60600", "59700", "50000"])
 def test_a_price_that_is_there_already_is_taken_at_market(price: str) -> None:
     made = exits()
-    made.on_price("BTCUSDT", D(price), D(price) + 1)
+    made.on_price("BTCUSDT", D(price), D(price) + 1, 0)
     assert placed(made).kind == client_ids.MARKET
+
+
+def aging() -> Exits:
+    made = Exits({"whale": BOTH}, max_price_age_ns=20 * S)
+    made.set_market("BTCUSDT", MARKET)
+    made.on_price("BTCUSDT", D(59_000), D(59_001), 100 * S)
+    return made
+
+
+@pytest.mark.parametrize(("second", "kind"), [(120, client_ids.MARKET), (121, client_ids.OCO)])
+def test_a_price_that_is_too_old_is_none(second: int, kind: str) -> None:
+    made = aging()
+    made.on_order(entry())
+    assert placed(made, second).kind == kind
+    assert made.take_notices() == []
+
+
+def test_what_is_watched_here_without_a_price_is_told_once() -> None:
+    made = aging()
+    made.set_market("BTCUSDT", NOBODY_HOLDS)
+    assert act(made, 200) is None
+    assert made.take_notices() == [], "nothing is held"
+    made.on_order(entry())
+    for second in (201, 202):
+        assert act(made, second) is None
+    (words,) = made.take_notices()
+    assert "the price of BTCUSDT is not known" in words
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 210 * S)
+    assert act(made, 210) is None
+    assert made.take_notices() == []
+    assert act(made, 231) is None
+    assert made.take_notices() == [words]
+
+
+def test_a_list_at_the_venue_needs_no_price() -> None:
+    made = aging()
+    made.on_order(entry())
+    oco = placed(made, 200)
+    assert act(made, 201) is None
+    made.on_order(exit_of(oco, "acked"))
+    assert act(made, 202) is None
+    assert made.take_notices() == []
 
 
 # ---- where the venue does not hold it ------------------------------------------------------------
@@ -224,7 +268,7 @@ def test_a_price_that_is_there_already_is_taken_at_market(price: str) -> None:
 def test_without_lists_at_the_venue_the_price_is_watched_here(bid: str, leaves: bool) -> None:
     made = exits(market=NOBODY_HOLDS)
     assert act(made) is None
-    made.on_price("BTCUSDT", D(bid), D(bid) + 1)
+    made.on_price("BTCUSDT", D(bid), D(bid) + 1, 0)
     action = act(made, 1)
     assert (isinstance(action, Place) and action.kind == client_ids.MARKET) == leaves
 
@@ -237,7 +281,7 @@ def test_a_list_that_is_refused_is_held_here() -> None:
     )
     assert "watched here" in made.take_notices()[0]
     assert act(made, 100) is None
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     assert placed(made, 101).client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
 
 
@@ -275,7 +319,7 @@ def test_what_a_resting_exit_waits_for_does_not_keep_it_from_being_left_at_marke
         oco = placed(made, second)
         made.on_order(exit_of(oco, "rejected", code=-1013, reason="-1013: Market is closed."))
         assert act(made, second) is None
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     assert placed(made, 401).kind == client_ids.MARKET
 
 
@@ -294,10 +338,10 @@ def test_resting_exits_that_fail_leave_ids_for_the_market() -> None:
 
 def test_once_reached_it_is_left_even_when_the_price_comes_back() -> None:
     made = exits(market=NOBODY_HOLDS)
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     first = placed(made)
     made.on_order(exit_of(first, "rejected", code=-1015))
-    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 0)
     assert act(made, 1) is None, "a pause"
     assert placed(made, 2.1).client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
 
@@ -308,9 +352,9 @@ def test_a_take_profit_that_is_partly_filled_still_has_its_stop() -> None:
     oco = placed(made)
     order = exit_of(oco, "acked", "0.004")
     made.on_order(order.with_leg(replace(order.legs[1], end="expired")))
-    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 0)
     assert act(made, 1) is None
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     assert isinstance(act(made, 2), Cancel)
 
 
@@ -468,7 +512,7 @@ def test_other_refusals_are_no_reason_to_read_the_rules_again(reason: str) -> No
 )
 def test_more_than_one_order_may_have_is_left_in_parts(bounds: Bounds) -> None:
     made = exits(ExitPlan(0), market=replace(MARKET, at_market=bounds))
-    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 0)
     quantities = []
     for second in range(3):
         place = placed(made, second)
@@ -490,13 +534,13 @@ def test_a_resting_exit_may_have_more_than_one_at_market() -> None:
 
 def test_what_is_too_little_at_this_price_is_left_at_another() -> None:
     made = exits(ExitPlan(60), entry("0.0001"))
-    made.on_price("BTCUSDT", D(49_000), D(49_001))
+    made.on_price("BTCUSDT", D(49_000), D(49_001), 0)
     assert act(made, 61) is None
     assert "too little for an order now" in made.take_notices()[0]
-    made.on_price("BTCUSDT", D(49_500), D(49_501))
+    made.on_price("BTCUSDT", D(49_500), D(49_501), 0)
     assert act(made, 62) is None
     assert (made.left(), made.take_notices()) == ([], [])
-    made.on_price("BTCUSDT", D(50_000), D(50_001))
+    made.on_price("BTCUSDT", D(50_000), D(50_001), 0)
     assert placed(made, 63).quantity == D("0.0001")
 
 
@@ -507,7 +551,7 @@ def test_what_may_only_not_rest_for_being_too_little_is_watched_here() -> None:
     assert act(made) is None
     assert "watched here" in made.take_notices()[0]
     assert [left.quantity for left in made.left()] == [D("0.00008")]
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     assert placed(made, 1).kind == client_ids.MARKET
 
 

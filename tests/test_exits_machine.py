@@ -227,7 +227,7 @@ class World(RuleBasedStateMachine):
 
     @rule(price=st.sampled_from([59_000, 59_400, 60_000, 60_600, 61_000]))
     def move(self, price: int) -> None:
-        self.exits.on_price("BTCUSDT", Decimal(price), Decimal(price + 1))
+        self.exits.on_price("BTCUSDT", Decimal(price), Decimal(price + 1), self.now_ns)
 
     # ---- the venue ----
 
