@@ -21,7 +21,7 @@ from engine.lifecycle import Settlement as Settled
 from engine.order import Order
 from engine.positions import Positions
 from engine.prices import Price
-from engine.records import Fired, Intent, Record, Terms
+from engine.records import Command, Fired, Intent, Record, Terms
 from engine.report import Line
 from engine.venues import binance_requests as requests
 from engine.venues.binance_filters import Filters, Notional, Steps
@@ -93,6 +93,7 @@ class Desk:
         self._live = live
         self._told: dict[str, str] = {}  # status, of the last KEPT orders
         self._former: set[str] = set()  # orders of earlier runs, in this one's summary only if open
+        self._handed_out: dict[str, None] = {}  # exits, until the hot thread has told of them
         self._killed = False
         self._cancel_at_ns = 0
 
@@ -164,9 +165,15 @@ class Desk:
 
     def on_record(self, record: Record) -> None:
         """Any record of this run."""
-        body = record.body
-        if isinstance(body, Fired) and body.refusal is not None and body.client_id:
-            self.exits.on_refused(body.client_id, body.refusal)
+        match record.body:
+            case Fired() as fired if fired.client_id:
+                self._handed_out.pop(fired.client_id, None)
+                if fired.refusal is not None:
+                    self.exits.on_refused(fired.client_id, fired.refusal)
+            case Command("order", error=str(error)) if self._handed_out:
+                client_id = next(iter(self._handed_out))  # of those before it more was heard
+                del self._handed_out[client_id]
+                self.exits.on_refused(client_id, error)
         self._absorb(self.orders.on_record(record))
 
     def on_price(self, price: Price) -> None:
@@ -229,6 +236,7 @@ class Desk:
             quantity_e8=_e8(place.quantity),
             price_e8=0 if place.take_price is None else _e8(place.take_price),
         )
+        self._handed_out[place.client_id] = None
         self._wire.place(requests.place_exit(place, stamp), terms, place, stamp.timestamp_ms)
 
     # ---- what came of it -------------------------------------------------------------------------

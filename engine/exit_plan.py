@@ -66,7 +66,7 @@ def is_over(entry: Order, plan: ExitPlan, venue_ms: int) -> bool:
 
 def targets(entry: Order, plan: ExitPlan, market: Market) -> tuple[Decimal | None, Decimal | None]:
     """The prices at which the plan takes the profit and stops the loss; rounded to the tick size so
-    that none is reached too early."""
+    that none is reached too early. None also for one that no price can reach."""
     average = entry.average
     if average is None:
         return None, None
@@ -78,7 +78,7 @@ def targets(entry: Order, plan: ExitPlan, market: Market) -> tuple[Decimal | Non
         wanted = average * (1 + sign * bp / BASIS_POINTS)
         rounding = ROUND_CEILING if sign > 0 else ROUND_FLOOR
         ticks = (wanted / market.tick_size).to_integral_value(rounding)
-        return ticks * market.tick_size
+        return ticks * market.tick_size if ticks > 0 else None
 
     return price(plan.take_profit_bp, gain), price(plan.stop_loss_bp, -gain)
 

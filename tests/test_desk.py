@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
+from engine._native import lib
 from engine.allowance import allowance
 from engine.config import load
 from engine.core import Settlement
@@ -14,7 +15,7 @@ from engine.desk import Desk, Moment, market_of
 from engine.exit_plan import Bounds, ExitPlan
 from engine.exits import Place
 from engine.prices import Price
-from engine.records import Closed, Fired, Intent, Message, Names, Record, Terms
+from engine.records import COMMANDS, Closed, Command, Fired, Intent, Message, Names, Record, Terms
 from engine.report import Line
 from engine.venues.binance_filters import Filters, Notional, Steps
 from engine.venues.binance_requests import Auth
@@ -171,6 +172,26 @@ def test_an_entry_that_fills_is_settled_told_and_covered() -> None:
     assert exit_id.startswith("hx00112233445566778899-")
     made.work(Moment(30, 1_700_000_000_200, session=1))
     assert len(wire.orders) == 1, "once"
+
+
+def test_an_exit_that_the_hot_thread_refuses_as_a_command_is_tried_again() -> None:
+    wire, said = Wire(), []
+    made = desk(wire, said=said)
+    for body in (intent(), fired(), filled()):
+        made.on_record(record(body))
+    name = COMMANDS[lib.HP_COMMAND_ORDER]
+    made.on_record(record(Command(name, 1, "an argument makes no sense", None)))
+    made.work(Moment(20, 1_700_000_000_100, session=1))
+    made.on_record(record(Command("text", 1, "not so", None)))
+    made.on_record(record(Command(name, 1, None, None)))
+    made.work(Moment(5 * 10**9, 1_700_000_005_100, session=1))
+    assert len(wire.orders) == 1, "that was something else"
+    made.on_record(record(Command(name, 1, "an argument makes no sense", None)))
+    made.work(Moment(6 * 10**9, 1_700_000_006_100, session=1))
+    made.work(Moment(8 * 10**9, 1_700_000_008_100, session=1))
+    assert [client_id for client_id, _, _ in wire.orders] == 2 * [wire.orders[0][0]]
+    words = [line["text"] for line in said if line["record"] == "notice"]
+    assert words[0] == f"the exit of {ENTRY} was refused: an argument makes no sense"
 
 
 def test_what_former_runs_did_counts_in_this_one() -> None:

@@ -115,13 +115,29 @@ def test_targets_are_on_the_tick_and_never_nearer_than_asked(
     order = order.with_leg(replace(order.legs[0], quote=order.filled * price))
     market = replace(MARKET, tick_size=D(tick))
     take, stop = targets(order, ExitPlan(None, bp, bp), market)
-    assert take is not None
-    assert stop is not None
-    assert take % D(tick) == stop % D(tick) == 0
     away = price * bp / 10_000
     low, high = (stop, take) if side == "BUY" else (take, stop)
-    assert low <= price - away < low + D(tick)
+    assert high is not None
     assert high - D(tick) < price + away <= high
+    assert high % D(tick) == 0
+    if low is None:
+        assert price - away < D(tick), "there is no such price"
+    else:
+        assert 0 < low <= price - away < low + D(tick)
+        assert low % D(tick) == 0
+
+
+@pytest.mark.parametrize(("stop", "kind"), [(50, client_ids.STOP_LOSS), (None, None)])
+def test_a_profit_that_no_price_can_reach_is_left_out(stop: int | None, kind: str | None) -> None:
+    sold = entry(spec=replace(BUY, side="SELL"))
+    for bp in (9_999, 10_000, 20_000):
+        made = exits(ExitPlan(60, bp, stop), sold, replace(MARKET, tick_size=D(10)))
+        action = act(made)
+        assert isinstance(action, Place) == (kind is not None)
+        if isinstance(action, Place):
+            assert (action.kind, action.take_price) == (kind, None)
+            made.on_order(exit_of(action, "cancelled"))
+        assert placed(made, 60).kind == client_ids.MARKET
 
 
 def test_a_base_asset_commission_and_the_step_make_the_quantity_smaller() -> None:
