@@ -105,6 +105,7 @@ class _Closing:
     complaint: str = ""  # the last notice
     place_ns: int = 0  # not before that
     cancel_ns: int = 0  # nor this
+    placed_ns: int = 0  # the last one
     small: bool = False  # the venue has no order for so little at this price
     done: bool = False
 
@@ -261,7 +262,9 @@ class Exits:
         if client_ids.leg_of(order.client_id) == client_ids.MARKET:
             closing.leaving = True  # also when it is the journal that tells
         if order.status in ("acked", "partially-filled"):
-            closing.failures = closing.wait_s = 0
+            closing.wait_s = 0  # it is the next attempt
+        if order.filled > (before.filled if before is not None else ZERO):
+            closing.failures = 0
         if order.ended and (before is None or not before.ended):
             self._on_exit_end(closing, order)
 
@@ -308,9 +311,11 @@ class Exits:
         if market is None or not entry.fills_known or closing.posted:
             return None
         alive = closing.alive()
-        if alive:
-            return self._cancel(closing, alive[0], now_ns) if closing.leaving else None
-        return self._place(closing, market, now_ns)
+        if not alive:
+            return self._place(closing, market, now_ns)
+        if _rests(alive[0]) and now_ns - closing.placed_ns >= AGAIN_MOST_S * NS_PER_S:
+            closing.failures = 0
+        return self._cancel(closing, alive[0], now_ns) if closing.leaving else None
 
     def _leave(self, closing: _Closing) -> None:
         """At market, whatever what should rest at the venue has to wait for."""
@@ -321,8 +326,7 @@ class Exits:
     def _cancel(self, closing: _Closing, order: Order, now_ns: int) -> Cancel | None:
         """What rests, before anything else is sent. What may not have arrived is asked for first
         (engine/lifecycle.py), and a MARKET order ends by itself."""
-        resting = order.status in ("acked", "partially-filled") and not order.ends_at_once
-        if not resting or now_ns < closing.cancel_ns:
+        if not _rests(order) or now_ns < closing.cancel_ns:
             return None
         closing.cancel_ns = now_ns + CANCEL_AGAIN_S * NS_PER_S
         leg = next(leg for leg in order.legs if leg.end is None)
@@ -353,7 +357,7 @@ class Exits:
             closing.done = True
             return None
         closing.posted = client_ids.exit_id(entry.client_id, kind, attempt)
-        closing.cancel_ns = 0
+        closing.cancel_ns, closing.placed_ns = 0, now_ns
         return Place(
             client_id=closing.posted,
             parent=entry.client_id,
@@ -432,6 +436,11 @@ class Exits:
             None if client_ids.TAKE_PROFIT in covered else take,
             None if client_ids.STOP_LOSS in covered else stop,
         )
+
+
+def _rests(order: Order) -> bool:
+    """At the venue, until something happens."""
+    return order.status in ("acked", "partially-filled") and not order.ends_at_once
 
 
 def _open_quantity(closing: _Closing) -> Decimal:

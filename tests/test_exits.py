@@ -423,6 +423,43 @@ def test_an_exit_that_the_gate_refuses_is_tried_again_under_its_id_with_pauses(
     assert len(made.take_notices()) == 1, "the same words once"
 
 
+def pauses(made: Exits, status: str, seconds: int, filled: str = "0") -> list[int]:
+    """Between the exits of so many seconds, each of which is acked and ends a moment later."""
+    at = []
+    for tenth in range(10 * seconds):
+        action = act(made, tenth / 10)
+        if isinstance(action, Place):
+            at.append(tenth / 10)
+            made.on_order(exit_of(action, "acked"))
+            made.on_order(exit_of(action, status, filled))
+    return [round(b - a) for a, b in itertools.pairwise(at)]
+
+
+@pytest.mark.parametrize("plan", [ExitPlan(0), BOTH])
+def test_an_exit_that_the_venue_takes_and_ends_at_once_is_tried_again_with_pauses(
+    plan: ExitPlan,
+) -> None:
+    """Like a MARKET order into an empty book: it is NEW, and then EXPIRED."""
+    assert pauses(exits(plan), "expired", 200) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_fill_makes_the_next_pause_short() -> None:
+    assert pauses(exits(ExitPlan(0)), "expired", 10, "0.00001") == [1] * 9
+
+
+def test_an_exit_that_has_rested_for_long_makes_the_next_pause_short() -> None:
+    made = exits()
+    for second in (0, 2, 5):
+        made.on_order(exit_of(placed(made, second), "expired"))
+        assert act(made, second) is None
+    oco = placed(made, 10)
+    made.on_order(exit_of(oco, "acked"))
+    assert act(made, 70) is None
+    made.on_order(exit_of(oco, "cancelled"))
+    assert act(made, 70) is None
+    placed(made, 71)
+
+
 def test_an_exit_that_somebody_cancels_is_placed_again_and_reported() -> None:
     made = exits()
     oco = placed(made)
