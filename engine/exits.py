@@ -193,9 +193,10 @@ class Exits:
 
     # ---- what to do ----------------------------------------------------------------------------
 
-    def actions(self, now_ns: int, venue_ms: int) -> list[Action]:
+    def actions(self, now_ns: int, venue_ms: int | None) -> list[Action]:
         """What to do now; what is returned counts as done. Without a ready session it is not
-        called. `now_ns` is CLOCK_MONOTONIC, `venue_ms` venue time."""
+        called. `now_ns` is CLOCK_MONOTONIC, `venue_ms` venue time: None while it is not known, and
+        then no entry's time is over."""
         if self._killed:
             return []
         found = []
@@ -298,7 +299,7 @@ class Exits:
 
     # ---- the next step -------------------------------------------------------------------------
 
-    def _next(self, closing: _Closing, now_ns: int, venue_ms: int) -> Action | None:
+    def _next(self, closing: _Closing, now_ns: int, venue_ms: int | None) -> Action | None:
         entry = closing.entry
         if closing.wait_s:
             closing.place_ns, closing.wait_s = now_ns + closing.wait_s * NS_PER_S, 0

@@ -201,6 +201,15 @@ def test_an_entry_that_rests_is_cancelled_when_the_time_is_over() -> None:
     assert placed(made, 61).quantity == D("0.004")
 
 
+def test_while_venue_time_is_not_known_no_time_is_over_but_prices_are_heeded() -> None:
+    made = exits(ExitPlan(0, 100, 50), market=NOBODY_HOLDS)
+    assert made.actions(10**6 * S, None) == []
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
+    (place,) = made.actions(10**6 * S, None)
+    assert isinstance(place, Place)
+    assert place.kind == client_ids.MARKET
+
+
 @pytest.mark.parametrize("bid", ["60600", "59700"])
 def test_an_entry_that_rests_is_cancelled_when_what_it_has_filled_should_be_left(bid: str) -> None:
     rests = replace(BUY, time_in_force="GTC")
