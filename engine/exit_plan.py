@@ -10,6 +10,7 @@ from engine.order import Order
 from engine.venues.binance_events import ZERO
 
 BASIS_POINTS = Decimal(10_000)
+COMMISSION, COMMISSION_MOST = Decimal("0.001"), Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,16 @@ def resting_kind(take: Decimal | None, stop: Decimal | None, market: Market) -> 
     if stop is not None:
         return client_ids.STOP_LOSS if "STOP_LOSS" in market.order_types else None
     return None
+
+
+def shortfall(brought: Decimal, step: Decimal, refusals: int) -> Decimal:
+    """What not to sell of it after so many refusals for want of balance: a commission may have
+    been taken that nobody has told. Much more than that is no commission, and may come back."""
+
+    def part(share: Decimal) -> Decimal:
+        return max(floor(brought * share, step), step)
+
+    return min(refusals * part(COMMISSION), part(COMMISSION_MOST))
 
 
 def floor(quantity: Decimal, step: Decimal) -> Decimal:

@@ -21,13 +21,14 @@ from engine.exit_plan import (
     floor,
     is_over,
     resting_kind,
+    shortfall,
     targets,
 )
 from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.positions import is_base
 from engine.venues.binance_events import ZERO
-from engine.venues.binance_refusals import doubts_rules, is_for_long
+from engine.venues.binance_refusals import doubts_rules, is_for_long, lacks_balance
 
 AGAIN_FIRST_S = 1
 AGAIN_MOST_S = 60
@@ -102,6 +103,7 @@ class _Closing:
     leaving: bool = False  # at market, as soon as nothing rests
     failures: int = 0
     wait_s: int = 0  # before the next attempt, from the next look on
+    shortfalls: int = 0  # how often the venue has said that there is not so much to sell
     complaint: str = ""  # the last notice
     place_ns: int = 0  # not before that
     cancel_ns: int = 0  # nor this
@@ -265,7 +267,7 @@ class Exits:
         if order.status in ("acked", "partially-filled"):
             closing.wait_s = 0  # it is the next attempt
         if order.filled > (before.filled if before is not None else ZERO):
-            closing.failures = 0
+            closing.failures = closing.shortfalls = 0
         if order.ended and (before is None or not before.ended):
             self._on_exit_end(closing, order)
 
@@ -280,6 +282,8 @@ class Exits:
             words += f" ({order.reason})"
         if order.status == "rejected" and doubts_rules(order.code, order.reason):
             self._rules_doubted = True
+        if lacks_balance(order.code, order.reason) and order.spec.side == "SELL":
+            closing.shortfalls += 1
         for_long = resting and order.status == "rejected" and is_for_long(order.code, order.reason)
         if for_long:
             words += ": its prices are watched here for an hour, and only while this runs"
@@ -335,7 +339,8 @@ class Exits:
 
     def _place(self, closing: _Closing, market: Market, now_ns: int) -> Place | None:
         entry = closing.entry
-        held = floor(_open_quantity(closing), market.step_size)
+        missing = shortfall(_brought(entry), market.step_size, closing.shortfalls)
+        held = floor(_open_quantity(closing) - missing, market.step_size)
         if held < max(market.resting.min_quantity, market.step_size):
             self._report_dust(closing, market)
             return None
@@ -444,12 +449,16 @@ def _rests(order: Order) -> bool:
     return order.status in ("acked", "partially-filled") and not order.ends_at_once
 
 
-def _open_quantity(closing: _Closing) -> Decimal:
-    """What the entry has brought, less what its exits have filled."""
-    entry = closing.entry
-    brought = entry.filled
+def _brought(entry: Order) -> Decimal:
+    """What is held of it. More than was ordered is a mistake of the venue's, or nobody's order."""
+    quantity = min(entry.filled, entry.quantity or entry.filled)
     if entry.spec.side == "BUY":
-        brought -= sum(
+        quantity -= sum(
             (fee for asset, fee in entry.fees if is_base(entry.spec.symbol, asset)), ZERO
         )
-    return brought - sum((order.filled for order in closing.exits.values()), ZERO)
+    return quantity
+
+
+def _open_quantity(closing: _Closing) -> Decimal:
+    """What the entry has brought, less what its exits have filled."""
+    return _brought(closing.entry) - sum((exit_.filled for exit_ in closing.exits.values()), ZERO)

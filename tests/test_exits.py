@@ -338,6 +338,60 @@ def test_a_resting_exit_that_fails_is_placed_again(
     assert placed(made, again_s + 1).client_id == client_ids.exit_id(ID, client_ids.OCO, 1)
 
 
+POOR = {"code": -2010, "reason": "-2010: Account has insufficient balance for requested action."}
+
+
+def sold(made: Exits, have: str, seconds: range = range(3600)) -> tuple[Decimal, int]:
+    """What is sold to a venue where the account has so much, in how many orders."""
+    rest, orders = D(have), 0
+    for second in seconds:
+        action = act(made, second)
+        if isinstance(action, Place):
+            orders += 1
+            fits = action.quantity <= rest
+            rest -= action.quantity if fits else 0
+            end = exit_of(action, "filled", str(action.quantity)) if fits else None
+            made.on_order(end or exit_of(action, "rejected", **POOR))
+    return D(have) - rest, orders
+
+
+@pytest.mark.parametrize(
+    ("have", "step", "most_orders"),
+    [
+        ("0.00999", "0.00001", 3),  # a commission of 0.1 %
+        ("0.00995", "0.00001", 12),
+        ("0.009", "0.001", 3),
+        ("0.005", "0.005", 3),
+    ],
+)
+def test_what_a_commission_took_that_nobody_told_is_not_sold(
+    have: str, step: str, most_orders: int
+) -> None:
+    made = exits(ExitPlan(0), market=replace(MARKET, step_size=D(step)))
+    quantity, orders = sold(made, have)
+    assert quantity == D(have)
+    assert orders <= most_orders
+    assert made.left() == []
+    assert "too little" in made.take_notices()[-1]
+
+
+def test_what_is_lacking_beyond_any_commission_is_waited_for() -> None:
+    made = exits(ExitPlan(0))
+    assert sold(made, "0.009", range(600))[0] == 0
+    assert sold(made, "0.01", range(600, 700))[0] == D("0.01")
+
+
+def test_what_cannot_be_bought_back_for_want_of_balance_is_not_made_less() -> None:
+    made = exits(ExitPlan(0), entry(spec=SPEC))
+    made.on_order(exit_of(placed(made), "rejected", **POOR))
+    assert act(made, 1) is None
+    assert placed(made, 2).quantity == D("0.01")
+
+
+def test_more_than_was_ordered_is_not_left() -> None:
+    assert placed(exits(order=entry("99999"))).quantity == D("0.01")
+
+
 def test_what_a_resting_exit_waits_for_does_not_keep_it_from_being_left_at_market() -> None:
     made = exits()
     for second in (0, 100, 200, 300, 400):

@@ -21,7 +21,7 @@ _NO_ROOM = (
 )
 # Of exchangeInfo: the order's numbers do not suit what it says now.
 _NUMBERS = ("PRICE_FILTER", "LOT_SIZE", "MARKET_LOT_SIZE", "MIN_NOTIONAL", "NOTIONAL")
-_BAD_PRECISION = -1111
+_BAD_PRECISION, _NEW_ORDER_REJECTED = -1111, -2010
 _FILTER_FAILURE = "Filter failure: "
 
 
@@ -36,6 +36,10 @@ def doubts_rules(code: int | None, reason: str) -> bool:
     """The order's price or quantity is wrong by the venue's rules: too low, too high, or between
     two steps."""
     return code == _BAD_PRECISION or _failed_filter(reason) in _NUMBERS
+
+
+def lacks_balance(code: int | None, reason: str) -> bool:
+    return code == _NEW_ORDER_REJECTED and "insufficient balance" in reason
 
 
 def _failed_filter(reason: str) -> str:
