@@ -114,6 +114,10 @@ class _Closing:
     def alive(self) -> list[Order]:
         return [order for order in self.exits.values() if not order.ended]
 
+    def offered(self) -> Decimal:
+        """More than is open when the venue has an exit after all that it had rejected."""
+        return sum((order.quantity - order.filled for order in self.alive()), ZERO)
+
     def is_left(self) -> bool:
         """There was nothing to leave, or all of it has been."""
         if not self.entry.ended or self.posted or self.alive():
@@ -320,7 +324,8 @@ class Exits:
             return self._place(closing, market, now_ns)
         if _rests(alive[0]) and now_ns - closing.placed_ns >= AGAIN_MOST_S * NS_PER_S:
             closing.failures = 0
-        return self._cancel(closing, alive[0], now_ns) if closing.leaving else None
+        unwanted = closing.leaving or closing.offered() > _open_quantity(closing)
+        return self._cancel(closing, alive[0], now_ns) if unwanted else None
 
     def _leave(self, closing: _Closing) -> None:
         """At market, whatever what should rest at the venue has to wait for."""

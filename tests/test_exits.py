@@ -569,6 +569,23 @@ def test_what_an_entry_fills_after_it_was_taken_for_ended_is_left_too(before: st
     assert (made.left(), made.take_notices()) == ([], [])
 
 
+def test_an_exit_that_rests_after_it_was_rejected_is_cancelled_for_the_next() -> None:
+    made = exits()
+    first = placed(made)
+    made.on_order(exit_of(first, "rejected"))
+    assert act(made, 1) is None
+    second = placed(made, 2)
+    made.on_order(exit_of(second, "acked"))
+    assert act(made, 3) is None
+    made.on_order(exit_of(first, "acked"))
+    assert act(made, 4) == Cancel(client_ids.legs_of(first.client_id)[0], "BTCUSDT", 8)
+    made.on_order(exit_of(first, "cancelled"))
+    assert act(made, 60) is None
+    made.on_order(exit_of(second, "filled", "0.01"))
+    made.on_order(exit_of(first, "acked"))
+    assert isinstance(act(made, 66), Cancel), "also when all is closed already"
+
+
 def test_an_entry_that_rests_after_it_was_rejected_is_cancelled_in_time() -> None:
     made = exits(ExitPlan(60), entry("0", SPEC, end="rejected"))
     made.on_order(entry("0", SPEC, end=None))
