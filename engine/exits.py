@@ -147,7 +147,7 @@ class Exits:
         self._blind: set[str] = set()  # symbols that are watched here, without a price
         self._closings: dict[str, _Closing] = {}
         self._done: dict[str, _Closing] = {}  # of entries that are left, oldest first
-        self._killed = False
+        self._begun = self._killed = False
         self._rules_doubted = False
         self._hands_off_before_ms = 0
         self._notices: list[str] = []
@@ -205,6 +205,8 @@ class Exits:
         then no entry's time is over."""
         if self._killed:
             return []
+        if not self._begun:
+            self._begin_run()
         found = []
         blind = set()
         for client_id, closing in list(self._closings.items()):
@@ -304,6 +306,12 @@ class Exits:
         if words != closing.complaint:
             self._notices.append(words)
         closing.complaint = words
+
+    def _begin_run(self) -> None:
+        """So far the journal has told; and what an earlier run waited for this one asks at once."""
+        self._begun = True
+        for closing in self._closings.values():
+            closing.wait_s = 0
 
     # ---- the next step -------------------------------------------------------------------------
 

@@ -43,6 +43,14 @@ def test_a_resting_exit_that_fails_is_placed_again(
     assert placed(made, again_s + 1).client_id == client_ids.exit_id(ID, client_ids.OCO, 1)
 
 
+def test_the_next_run_does_not_wait_for_what_this_one_did() -> None:
+    oco = placed(exits())
+    again = exits()
+    reason = "-1013: Filter failure: MAX_NUM_ALGO_ORDERS"
+    again.on_order(exit_of(oco, "rejected", code=-1013, reason=reason))
+    assert placed(again, 0).client_id == client_ids.exit_id(ID, client_ids.OCO, 1)
+
+
 def test_what_a_resting_exit_waits_for_does_not_keep_it_from_being_left_at_market() -> None:
     made = exits()
     for second in (0, 100, 200, 300, 400):
