@@ -283,6 +283,14 @@ class Desk:
             order.as_json() for order in self.orders.all() if order.client_id not in self._former
         ]
 
+    def has_open(self) -> bool:
+        """Whether there is something that this run can end: an order that may still be filled, or a
+        position that has an exit."""
+        if not self._live:
+            return False
+        orders = any(order.live for order in self.orders.open())
+        return orders or (not self._killed and bool(self.exits.left()))
+
     def open_words(self) -> list[str]:
         """What a run that ends now leaves behind, in sentences."""
         words = [

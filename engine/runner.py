@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from functools import partial
 
 from engine import desk as desks
@@ -23,6 +22,7 @@ from engine.config import Config
 from engine.connections import Links
 from engine.core import VenueAddress
 from engine.credentials import Credentials
+from engine.entries import Entries
 from engine.errors import (
     ConfigError,
     FeedError,
@@ -59,7 +59,7 @@ from engine.records import (
 from engine.report import Line
 from engine.venues import binance
 from engine.venues.binance_events import ServerShutdown, StreamEnded, parse_event
-from engine.venues.binance_filters import Filters, check
+from engine.venues.binance_filters import Filters
 from engine.venues.binance_limits import RateLimits, VenueLimit
 from engine.venues.binance_requests import Auth
 from engine.venues.binance_session import SessionRequests
@@ -77,7 +77,6 @@ JOURNAL_AGAIN_S = 1.0
 # transaction does not come back unnoticed.
 REMEMBERED_NS = 14 * 86_400 * 1_000_000_000
 NO_CONNECTION = frozenset({"disconnected", "unreachable", "not-zmtp", "timed-out"})
-E8 = Decimal(10) ** 8
 
 
 class Stopped(Exception):
@@ -94,7 +93,6 @@ class Runner:
         self._emit = emit
         self._book = book
         self._symbols = markets(config)
-        self._specs = [order_spec(rule) for rule in config.rules]
         self._commands = Commands()
         self._latch = Latch(config.risk.latch)
         self._journal = Journal(config.journal.folder, config.journal.segment_mb << 20)
@@ -109,9 +107,10 @@ class Runner:
         self._hot = threading.Thread(target=self._run_hot, name="hot", daemon=True)
         self._hot_error: HarpoonError | None = None
         self._zmq: ZmqThread | None = None
-        self._filters: Mapping[str, Filters] = {}
         self._last_prices: dict[str, Price] = {}
-        self._objections: dict[int, str] = {}  # of the venue's filters to an order template
+        specs = [order_spec(rule) for rule in config.rules]
+        self._entries = Entries(specs, self._enable, self.notice)
+        self._without_node: FeedError | None = None  # then no entry is made in this run
         self._cipher = ""
         self._feeds_up: set[int] = set()
         self._feed_complaint = ""
@@ -160,6 +159,9 @@ class Runner:
 
     def _give(self, command: Callable[[], None]) -> None:
         self._commands.give(command)
+
+    def _enable(self, order: int, enabled: bool) -> None:
+        self._give(lambda: self._engine.command_enable(order, enabled))
 
     # ---- what Links wants (engine.connections.Port) ----------------------------------------------
 
@@ -212,9 +214,12 @@ class Runner:
         self._engine.kill()
 
     def filters(self, filters: Mapping[str, Filters]) -> None:
-        self._filters = filters
         self._desk.on_filters(filters.values())
-        self._apply_filters()
+        self._entries.on_filters(filters)
+        if self._started or self._desk.has_open():
+            return
+        for number, words in self._entries.mistakes():
+            raise ConfigError(f"[[rule]] {self._config.rules[number].name!r}: {words}")
 
     def notice(self, words: str) -> None:
         self._tell({"record": "notice", "text": words})
@@ -229,11 +234,17 @@ class Runner:
         except BaseException:
             self._abandon()
             raise
+        finally:  # what was done meanwhile is told in any case
+            for line in self._early_lines:
+                self._emit(line)
+            self._early_lines.clear()
 
     def _start(self) -> None:
+        """No entry is made before all of this is done; what is open is looked after as soon as
+        there is a session."""
         self._restore()
         self._prices.start()
-        self._give(lambda: self._engine.command_hold(True))
+        self._entries.look(self._last_prices)
         self._hot.start()
         self._connect()
         if not self._wait(lambda: len(self._last_prices) == len(self._symbols), PRICE_WAIT_S):
@@ -242,27 +253,41 @@ class Runner:
                 f"{self._config.venue.stream_url} has not told the price of {missing} yet: orders "
                 "are refused as price-stale until it does"
             )
-        self._start_feed()
-        self._wait(lambda: False, FEED_SETTLE_S)
+        try:
+            self._start_feed()
+            self._wait(lambda: False, FEED_SETTLE_S)
+        except FeedError as error:
+            self._go_on_without_node(error)
+        else:
+            self._entries.open()
+            self._emit(self._ready_line())
         self._started = True
-        self._give(lambda: self._engine.command_hold(False))
-        self._emit(
-            {
-                "record": "ready",
-                "mode": "live" if self._config.engine.live else "dry-run",
-                "feed": ", ".join(self._config.feed.endpoints),
-                "venue": self._config.venue.url,
-                "book": len(self._book),
-                "exchanges": len(self._book.exchanges()),
-                "rules": len(self._config.rules),
-                "clock_offset_ms": self._links.offset_ms(),
-                "transport": f"{self._engine.carrier()}, {self._cipher}",
-                "journal": str(self._config.journal.folder),
-            }
+
+    def _go_on_without_node(self, error: FeedError) -> None:
+        """A node that comes later may publish what is old, and nothing tells: so no entry in this
+        run."""
+        if not self._desk.has_open():
+            raise error
+        self._without_node = error
+        self.notice(str(error))
+        self.notice(
+            "this run makes no entry without a node, and ends when what is open has ended: start "
+            "it anew when the node is back"
         )
-        for line in self._early_lines:
-            self._emit(line)
-        self._early_lines.clear()
+
+    def _ready_line(self) -> Line:
+        return {
+            "record": "ready",
+            "mode": "live" if self._config.engine.live else "dry-run",
+            "feed": ", ".join(self._config.feed.endpoints),
+            "venue": self._config.venue.url,
+            "book": len(self._book),
+            "exchanges": len(self._book.exchanges()),
+            "rules": len(self._config.rules),
+            "clock_offset_ms": self._links.offset_ms(),
+            "transport": f"{self._engine.carrier()}, {self._cipher}",
+            "journal": str(self._config.journal.folder),
+        }
 
     def _restore(self) -> None:
         """What earlier runs have done, from their journal."""
@@ -376,10 +401,12 @@ class Runner:
         self._engine.kill()
 
     def loop(self) -> None:
-        """Until stop()."""
+        """Until stop(), or, without a node, until nothing is open any more."""
         try:
             while not self._stopping:
                 came = self._turn()
+                if self._without_node is not None and not self._desk.has_open():
+                    raise self._without_node
                 time.sleep(TICK_S if came else IDLE_TICK_S)
         except BaseException:
             self._abandon()
@@ -432,9 +459,8 @@ class Runner:
             self._engine.kill()
             self._tell_kill()
         venue_ms = self._links.venue_ms()
-        idle = self._stopping or not self._started
         room = self._links.limits.may_ask("myTrades", venue_ms)  # the heaviest that it asks
-        session = self._links.preferred if room and not idle else None
+        session = self._links.preferred if room and not self._stopping else None
         self._desk.work(desks.Moment(time.monotonic_ns(), venue_ms, session))
 
     def _tell_kill(self) -> None:
@@ -464,16 +490,16 @@ class Runner:
 
     def _look(self, now: float) -> None:
         """What need not be looked at every turn."""
-        if not self._started or now < self._next_look:
+        if now < self._next_look:
             return
         self._next_look = now + LOOK_EVERY_S
-        self._apply_filters()
+        self._entries.look(self._last_prices)
         if not self._journal_gone and not self._engine.journal_is_there():
             self._stop_without_journal()
         if not self._kill_told and not self._latch.is_there():
             self._engine.kill()
             self._tell_kill()
-        if now >= self._silent_at:
+        if self._started and now >= self._silent_at and self._without_node is None:
             self._silent_at = now + self._config.feed.silent_after_s
             self.notice(
                 f"the node at {', '.join(self._config.feed.endpoints)} has published nothing for "
@@ -488,29 +514,6 @@ class Runner:
             f"files of the journal {self._config.journal.folder} were deleted: no order is sent "
             "any more; put them back, or start anew when you know what became of the orders"
         )
-
-    def _apply_filters(self) -> None:
-        """An order that the venue would refuse is not armed. Before the run has begun one that it
-        would refuse at any price is a mistake in the configuration."""
-        for number, spec in enumerate(self._specs):
-            if not self._started and (mistake := self._objection(spec, None)):
-                raise ConfigError(f"[[rule]] {self._config.rules[number].name!r}: {mistake}")
-            words = self._objection(spec, self._last_prices.get(spec.symbol))
-            if words == self._objections.get(number, ""):
-                continue
-            if bool(words) != bool(self._objections.get(number, "")):
-                self._give(partial(self._engine.command_enable, number, not words))
-                self.notice(words or f"the venue takes rule {number + 1}'s order again")
-            self._objections[number] = words
-
-    def _objection(self, spec: binance.OrderSpec, price: Price | None) -> str:
-        """ "" when the venue would take it, as far as we know."""
-        filters = self._filters.get(spec.symbol)
-        if filters is None:
-            return ""
-        if price is None:
-            return check(spec, filters) or ""
-        return check(spec, filters, price.bid_e8 / E8, price.ask_e8 / E8) or ""
 
     # ---- what the hot thread reports ------------------------------------------------------------
 
@@ -587,7 +590,7 @@ class Runner:
             self._emit({"record": "progress", "stats": self._stats})
 
     def _tell(self, line: Line) -> None:
-        """Nothing comes before the line that says `ready`."""
+        """Nothing comes before the line that says `ready`, or that there will be none."""
         if self._started:
             self._emit(line)
         else:

@@ -3,11 +3,13 @@ restarts; against the simulator."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from engine.sim.faults import FaultPlan
 from engine.sim.ledger import CancelEntry
 
 from . import harpoon_run
-from .harpoon_run import HarpoonRun, Line, Script, trading
+from .harpoon_run import HarpoonRun, Line, Script, running, trading, write_config
 from .peers import deposit
 from .publisher import Publisher, eventually
 
@@ -250,6 +252,98 @@ def test_an_order_that_comes_while_the_run_ends_does_not_leave(
         node.send(deposit("kraken", 2), 1)
         assert run.wait() == (0, "")
     assert len(sim.ledger) == 1
+
+
+# ---- runs that cannot trade ----------------------------------------------------------------------
+
+
+def alone(sim: ExchangeSim, folder: Path, rule: Line) -> AbstractContextManager[HarpoonRun]:
+    """A live run whose node is down."""
+    config = write_config(
+        folder, url=sim.url, stream_url=sim.stream_url, ca_file=sim.ca_file, rule=rule
+    )
+    environ = {"HARPOON_API_KEY": sim.api_key, "HARPOON_API_SECRET": sim.api_secret}
+    return running(config, environ, "--live", "--json-lines")
+
+
+def test_a_kill_cancels_what_is_open_when_the_node_is_down(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    with trading(sim, node, tmp_path, rule=RESTING) as run:
+        node.send(deposit("kraken", 1), 0)
+        order = run.record("order", status="acked")
+        run.end(signal.SIGKILL)
+    assert harpoon("kill", tmp_path).returncode == 0
+    with alone(sim, tmp_path, RESTING) as run:
+        run.record("order", status="cancelled", client_id=order["client_id"])
+        status, errors = run.wait()
+    assert status == 1
+    assert "start bitcoind" in errors
+    [cancelled] = [entry for entry in sim.entries if isinstance(entry, CancelEntry)]
+    assert cancelled.client_ids == (order["client_id"],)
+
+
+def test_without_a_node_a_run_lasts_until_nothing_is_open(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    rule = {"take_profit_bp": 100, "stop_loss_bp": 0}
+    with trading(sim, node, tmp_path, rule=rule) as run:
+        node.send(deposit("kraken", 1), 0)
+        entry = run.record("order", status="filled", parent="")
+        run.end(signal.SIGKILL)
+    with alone(sim, tmp_path, rule) as run:
+        run.notice("makes no entry without a node")
+        sim.set_price("BTCUSDT", Decimal(59_000))
+        run.record("order", status="filled", parent=entry["client_id"])
+        status, errors = run.wait()
+    assert status == 1
+    assert "start bitcoind" in errors
+    assert '"record":"ready"' not in run.output
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_market_that_pauses_keeps_nobody_from_starting(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path, is_open: bool
+) -> None:
+    """Its exit is tried, and no entry is made."""
+
+    def answer(request: Line, honest: harpoon_run.Honest) -> object:
+        if request["method"] != "exchangeInfo":
+            return None
+        reply: Line = json.loads(honest())
+        for symbol in reply["result"]["symbols"]:
+            symbol["status"] = "BREAK"
+        return reply
+
+    rule = {"exit_after_s": 2}
+    if is_open:
+        with trading(sim, node, tmp_path, rule=rule) as run:
+            node.send(deposit("kraken", 1), 0)
+            run.record("order", status="filled")
+            run.end(signal.SIGKILL)
+    Script(sim, answer)
+    with trading(sim, node, tmp_path, rule=rule) as run:
+        run.notice("its status is BREAK: wait")
+        if is_open:
+            run.record("position")
+        node.send(deposit("kraken", 2), 1)
+        run.record("refused", limit="filter")
+        assert run.end() == (0, "")
+    assert len(sim.ledger) == 2 * is_open
+
+
+def test_a_mistake_in_a_rule_does_not_keep_what_is_open_from_its_exit(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    with trading(sim, node, tmp_path, rule={"exit_after_s": 2}) as run:
+        node.send(deposit("kraken", 1), 0)
+        run.record("order", status="filled")
+        run.end(signal.SIGKILL)
+    with trading(sim, node, tmp_path, rule={"exit_after_s": 2, "quantity": "0.001001"}) as run:
+        run.notice("quantity 0.001001 is no multiple of 0.00001")
+        run.record("position")
+        assert run.end() == (0, "")
+    assert [entry.side for entry in sim.ledger] == ["SELL", "BUY"]
 
 
 # ---- exits ---------------------------------------------------------------------------------------
