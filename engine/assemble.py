@@ -82,13 +82,14 @@ def rearm_ns(rearm_ms: int, recv_window_ms: int) -> int:
     return min(rearm_ms * 1_000_000, recv_window_ms * 1_000_000 // 4)
 
 
-def preamble(config: Config, book: Book) -> dict[str, Any]:
-    """What the numbers in a journal mean, and who wrote it."""
+def preamble(config: Config, book: Book, hands_off: str) -> dict[str, Any]:
+    """What the numbers in a journal mean, and who wrote it. `hands_off`: engine/hands_off.py."""
     return {
         "version": __version__,
         "pid": os.getpid(),
         "mode": "live" if config.engine.live else "dry-run",
         "venue": config.venue.url,
+        "hands_off": hands_off,
         "feeds": list(config.feed.endpoints),
         "exchanges": book.exchanges_by_id(),
         "markets": list(markets(config)),
@@ -98,11 +99,16 @@ def preamble(config: Config, book: Book) -> dict[str, Any]:
 
 
 def make_engine(
-    config: Config, credentials: Credentials, book: Book, journal: Journal, latch: Latch
+    config: Config,
+    credentials: Credentials,
+    book: Book,
+    journal: Journal,
+    latch: Latch,
+    hands_off: str,
 ) -> Engine:
     """An engine that is set up but knows nothing of earlier runs yet. ConfigError for what only the
     address book or the host's name service can tell."""
-    engine = Engine(book, _options(config), journal, preamble(config, book))
+    engine = Engine(book, _options(config), journal, preamble(config, book, hands_off))
     engine.set_limits(limits(config.risk))
     engine.use_latch(latch)
     for _ in markets(config):

@@ -83,6 +83,7 @@ class Desk:
         self.orders = Orders(recv_window_ms)
         self.positions = Positions()
         self.exits = Exits(plans)
+        self._plans = plans
         self._wire = wire
         self._symbols = symbols
         self._auth = auth
@@ -92,6 +93,7 @@ class Desk:
         self._told: dict[str, str] = {}  # status, of the last KEPT orders
         self._former: set[str] = set()  # orders of earlier runs, in this one's summary only if open
         self._killed = False
+        self._persons_runs: set[str] = set()  # whose orders are a person's (engine/hands_off.py)
         self._cancel_at_ns = 0
 
     # ---- earlier runs ----------------------------------------------------------------------------
@@ -103,20 +105,26 @@ class Desk:
         now_epoch_ns: int,
         rules: tuple[str, ...],
         exchanges: frozenset[str],
-        hands_off_before_ms: int = 0,
+        hands_off: str = "",
     ) -> None:
-        """Before the engine runs: what the journal says of earlier runs counts in this one.
-        `hands_off_before_ms`: what was entered before that (venue time) somebody has taken into
-        their own hands."""
-        self.exits.hands_off(hands_off_before_ms)
+        """First of all: what the journal says of earlier runs counts in this one.
+        `hands_off` is the mark that this run begins with."""
         held: dict[str, int] = dict.fromkeys(self._symbols, 0)
+        marks = {""}
         for record in records:
+            if record.names.hands_off not in marks:
+                marks.add(record.names.hands_off)
+                self._hand_over(held)
             if isinstance(record.body, Intent) and record.body.live:
                 _count(past, record, record.body, now_epoch_ns, rules, exchanges)
             self._fold(self.orders.on_record(record), held)
         self._fold(self.orders.end_former_runs(), held)
         self.orders.take_notices()  # of then, as those of the exits
         self.exits.take_notices()
+        if hands_off not in marks:
+            self._tell_hand_over()
+            self._hand_over(held)
+        self._tell_persons_orders()
         self._tell_orphans(rules)
         for symbol, position_e8 in held.items():
             past.set_position(self._symbols.index(symbol), position_e8)
@@ -128,11 +136,40 @@ class Desk:
             if order.ended or not order.live:
                 self._former.add(order.client_id)
 
+    def _hand_over(self, held: dict[str, int]) -> None:
+        """What is open so far is a person's: no exit is made for it, and it counts in no position,
+        for nobody here knows when it is closed."""
+        self._persons_runs |= {client_ids.run_of(order.client_id) for order in self.orders.all()}
+        self.exits = Exits(self._plans)
+        held.update(dict.fromkeys(held, 0))
+
+    def _is_persons(self, client_id: str) -> bool:
+        return client_ids.run_of(client_id) in self._persons_runs
+
+    def _follow(self, order: Order) -> None:
+        if not self._is_persons(order.client_id):
+            self.exits.on_order(order)
+
+    def _tell_hand_over(self) -> None:
+        for left in self.exits.left():
+            self._notice(
+                f"the position of {left.entry_id} is yours to close since the engine was stopped: "
+                f"{left.side} {left.quantity:f} {left.symbol}"
+            )
+
+    def _tell_persons_orders(self) -> None:
+        for order in self.orders.open():
+            if self._live and self._is_persons(order.client_id):
+                self._notice(
+                    f"{order.client_id} ({order.spec.side} {order.quantity:f} {order.spec.symbol}) "
+                    "may still be filled, and what it is for is yours to close: it is cancelled"
+                )
+
     def _tell_orphans(self, rules: tuple[str, ...]) -> None:
         """Positions of former runs that no rule of this one will leave."""
         left: dict[str, Decimal] = {}
         for order in self.orders.all():
-            if order.live:
+            if order.live and not self._is_persons(order.client_id):
                 entry_id = order.parent or order.client_id
                 sign = -1 if order.parent else 1
                 left[entry_id] = left.get(entry_id, Decimal(0)) + sign * order.filled
@@ -150,11 +187,11 @@ class Desk:
 
     def _fold(self, changed: Iterable[Order], held: dict[str, int]) -> None:
         for order in changed:
-            self.exits.on_order(order)
+            self._follow(order)
         for fill in self.orders.take_fills():
             self.positions.add(fill)
         for settled in self.orders.take_settlements():
-            if settled.symbol in held:
+            if settled.symbol in held and not self._is_persons(settled.client_id):
                 sign = -1 if settled.side == "SELL" else 1
                 held[settled.symbol] += sign * _e8(settled.filled)
 
@@ -177,6 +214,7 @@ class Desk:
     def kill(self) -> None:
         """No more orders; what is open is cancelled, as soon as a session is ready."""
         self._killed = True
+        self._cancel_at_ns = 0
         self.exits.kill()
         for left in self.exits.left():
             self._notice(
@@ -203,14 +241,17 @@ class Desk:
                 self._wire.ask(session, "order.cancel", requests.cancel(action, stamp))
             else:
                 self._place(action, stamp)
-        if self._killed and moment.now_ns >= self._cancel_at_ns:
-            self._cancel_all(stamp, moment.now_ns, session)
+        if moment.now_ns >= self._cancel_at_ns:
+            self._cancel_unwanted(stamp, moment.now_ns, session)
 
-    def _cancel_all(self, stamp: requests.Stamp, now_ns: int, session: int) -> None:
-        """All of ours, one by one: what else there is in the account is not ours to cancel. Again
-        and again, since an order whose outcome is unknown may arrive later."""
+    def _cancel_unwanted(self, stamp: requests.Stamp, now_ns: int, session: int) -> None:
+        """After a kill all of ours, else what was made for a position that is a person's now; one
+        by one, for what else there is in the account is not ours to cancel. Again and again, since
+        an order whose outcome is unknown may arrive later."""
         self._cancel_at_ns = now_ns + int(CANCEL_AGAIN_S * 1e9)
         for order in self.orders.open():
+            if not self._killed and not self._is_persons(order.client_id):
+                continue
             leg = next(leg for leg in order.legs if leg.end is None)
             cancel = Cancel(leg.client_id, order.spec.symbol, leg.order_id)
             self._wire.ask(session, "order.cancel", requests.cancel(cancel, stamp))
@@ -233,7 +274,7 @@ class Desk:
 
     def _absorb(self, changed: Iterable[Order]) -> None:
         for order in changed:
-            self.exits.on_order(order)
+            self._follow(order)
             self._tell_order(order)
         for fill in self.orders.take_fills():
             position = self.positions.add(fill)
@@ -260,11 +301,12 @@ class Desk:
     def _settlement(
         self, symbol: str, order: Order, quantity: Decimal, filled: Decimal
     ) -> Settlement:
+        """What a person's order fills changes no position of ours."""
         return Settlement(
             market=self._symbols.index(symbol),
             is_sell=order.spec.side == "SELL",
             quantity_e8=_e8(quantity),
-            filled_e8=_e8(filled),
+            filled_e8=0 if self._is_persons(order.client_id) else _e8(filled),
             reduces=client_ids.is_exit(order.client_id),
         )
 

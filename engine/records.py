@@ -50,12 +50,14 @@ STATS = tuple(name for name, _ in ffi.typeof("hp_stats").fields)
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the numbers in a segment's records stand for, from its preamble."""
+    """What the numbers in a segment's records stand for, from its preamble. `hands_off` is the mark
+    (engine/hands_off.py) that its run began with."""
 
     exchanges: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
     markets: tuple[str, ...] = ()
+    hands_off: str = ""
 
     @classmethod
     def of(cls, preamble: Mapping[str, Any]) -> Names:
@@ -66,6 +68,7 @@ class Names:
             rules=tuple(map(str, _list(preamble, "rules"))),
             orders=tuple(order if isinstance(order, dict) else {} for order in orders),
             markets=tuple(map(str, _list(preamble, "markets"))),
+            hands_off=str(preamble.get("hands_off", "")),
         )
 
     def exchange(self, number: int) -> str:

@@ -34,8 +34,9 @@ from engine.errors import (
 )
 from engine.feed.thread import ZmqThread
 from engine.feed.zmq import ZmqFeed
+from engine.hands_off import mark_of, set_mark
 from engine.journal import Damage, Journal, Reader
-from engine.latch import Latch, hands_off_before_ms
+from engine.latch import Latch
 from engine.link import Timing
 from engine.machine import machine
 from engine.prices import Price, Prices
@@ -95,9 +96,12 @@ class Runner:
         self._symbols = markets(config)
         self._commands = Commands()
         self._latch = Latch(config.risk.latch)
+        self._hands_off = self._new_hands_off()
         self._journal = Journal(config.journal.folder, config.journal.segment_mb << 20)
         try:
-            self._engine = make_engine(config, credentials, book, self._journal, self._latch)
+            self._engine = make_engine(
+                config, credentials, book, self._journal, self._latch, self._hands_off
+            )
         except BaseException:
             self._journal.close()
             raise
@@ -124,6 +128,11 @@ class Runner:
         self._stats: dict[str, int] = {}
         self._next_look = self._next_journal = 0.0
         self._silent_at = time.monotonic() + config.feed.silent_after_s
+
+    def _new_hands_off(self) -> str:
+        """The mark, for a run that may leave positions."""
+        killed = self._latch.state() is not None
+        return mark_of(self._latch.path) if self._config.engine.live and not killed else ""
 
     def _make_desk(self, credentials: Credentials) -> desks.Desk:
         auth = Auth.of(credentials)
@@ -297,7 +306,7 @@ class Runner:
             time.time_ns(),
             tuple(rule.name for rule in self._config.rules),
             frozenset(self._book.exchanges()),
-            hands_off_before_ms(self._config.risk.latch),
+            self._hands_off,
         )
 
     def _history(self) -> Iterator[Record]:
@@ -472,6 +481,10 @@ class Runner:
             f"killed ({reason}): no order is sent any more, {cancelled}; `harpoon reset` and a new "
             "run are the way back"
         )
+        try:
+            set_mark(self._latch.path)
+        except LatchError as error:
+            self.notice(str(error))
         self._desk.kill()
 
     def _keep_journal(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from engine.venues.binance_requests import Auth
 DAY_NS = 86_400 * 10**9
 NOW_NS = 10**18
 ENTRY = "hp00112233445566778899-0000000000001"
+OF_ANOTHER_RUN = "hpffff2233445566778899-0000000000001"
 SPEC = {"symbol": "BTCUSDT", "side": "SELL", "type": "MARKET", "quantity": "0.002"}
 NAMES = Names(exchanges=("kraken",), rules=("whale",), orders=(SPEC,), markets=("BTCUSDT",))
 FILTERS = Filters(
@@ -73,8 +74,9 @@ class Wire:
         self.counted.append(counted)
 
 
-def record(body: object, epoch_ns: int = NOW_NS - DAY_NS // 2) -> Record:
-    return Record(1, 1, epoch_ns, 1, body, NAMES)  # type: ignore[arg-type]
+def record(body: object, epoch_ns: int = NOW_NS - DAY_NS // 2, hands_off: str = "") -> Record:
+    names = replace(NAMES, hands_off=hands_off)
+    return Record(1, 1, epoch_ns, 1, body, names)  # type: ignore[arg-type]
 
 
 def intent(live: bool = True) -> Intent:
@@ -145,12 +147,13 @@ def restored(
     records: list[Record],
     *,
     rules: tuple[str, ...] = ("other", "whale"),
-    hands_off_before_ms: int = 0,
+    hands_off: str = "",
     live: bool = True,
     said: list[Line] | None = None,
 ) -> Desk:
     made = desk(wire, live=live, said=said)
-    made.restore(records, wire, NOW_NS, rules, frozenset({"kraken"}), hands_off_before_ms)
+    made.restore(records, wire, NOW_NS, rules, frozenset({"kraken"}), hands_off)
+    made.on_filters([FILTERS])
     return made
 
 
@@ -203,14 +206,75 @@ def test_a_dry_run_leaves_alone_what_a_live_one_has_left_open() -> None:
     assert (wire.orders, wire.texts) == ([], [])
 
 
-def test_positions_that_somebody_took_into_their_own_hands_are_not_left() -> None:
+def test_what_was_open_when_the_engine_was_stopped_is_a_persons() -> None:
+    said: list[Line] = []
+    wire = Wire()
     records = [record(intent()), record(fired()), record(filled())]
-    for before_ms, exits in ((1_700_000_000_000, 1), (1_700_000_000_001, 0)):
+    made = restored(wire, records, hands_off="a", said=said)
+    made.work(Moment(10, 1_700_000_100_000, session=0))
+    assert (wire.orders, wire.texts) == ([], [])
+    assert wire.positions == {0: 0}, "who knows whether it is closed already?"
+    (told,) = [line["text"] for line in said]
+    assert ENTRY in told
+    assert "SELL 0.002 BTCUSDT" in told
+    assert not made.has_open()
+
+
+def test_a_mark_counts_once() -> None:
+    """What a run enters after it has begun with the mark is left by it, and by the next ones."""
+    wire, said = Wire(), []
+    records = [record(body, hands_off="a") for body in (intent(), fired(), filled())]
+    made = restored(wire, records, hands_off="a", said=said)
+    made.work(Moment(10, 1_700_000_100_000, session=0))
+    assert len(wire.orders) == 1
+    assert wire.positions == {0: -200_000}
+    assert said == []
+    assert restored(Wire(), records, hands_off="b").has_open() is False
+
+
+def test_a_mark_that_a_former_run_began_with_still_counts() -> None:
+    """Without a record of an order that run cannot have made one, and it is as if it had not been:
+    so with the mark of this run, too."""
+    wire = Wire()
+    before = [record(body) for body in (intent(), fired(), filled())]
+    other = replace(intent(), client_id=OF_ANOTHER_RUN)
+    after = [record(other, hands_off="a"), record(Closed("cut", 104, True, 0), hands_off="a")]
+    for hands_off in ("a", ""):
         wire = Wire()
-        made = restored(wire, records, hands_off_before_ms=before_ms)
+        made = restored(wire, before + after, hands_off=hands_off)
         made.work(Moment(10, 1_700_000_100_000, session=0))
-        assert len(wire.orders) == exits
-        assert wire.positions == {0: -200_000}, "they count all the same"
+        assert wire.positions == {0: 0}
+        asked = {text["params"].get("origClientOrderId") for text in wire.texts}
+        assert asked == {OF_ANOTHER_RUN}, "and only that is ours"
+
+
+def test_what_rests_of_a_persons_position_is_cancelled() -> None:
+    """Its fill, which may come before, changes no position of ours; what is open of it counts."""
+    wire, said = Wire(), []
+    records = [record(intent()), record(fired()), record(Closed("cut", 104, True, 0))]
+    made = restored(wire, records, hands_off="a", said=said)
+    assert [line["text"].split()[0] for line in said] == [ENTRY]
+    assert wire.exposed == [Settlement(0, True, 200_000)]
+    for seconds in (1, 2, 7):
+        made.work(Moment(seconds * 10**9, 1_700_000_000_100, session=0))
+    cancels = [text for text in wire.texts if text["method"] == "order.cancel"]
+    assert [text["params"]["origClientOrderId"] for text in cancels] == [ENTRY] * 2
+    assert made.has_open()
+    made.on_record(record(filled()))
+    assert wire.settled == [Settlement(0, True, 200_000, 0)]
+    made.work(Moment(13 * 10**9, 1_700_000_012_100, session=0))
+    assert wire.orders == [], "the rest is theirs"
+    assert len([text for text in wire.texts if text["method"] == "order.cancel"]) == 2
+
+
+def test_a_dry_run_cancels_nothing_of_a_persons() -> None:
+    wire, said = Wire(), []
+    other = replace(intent(), client_id=OF_ANOTHER_RUN, live=False)
+    records = [record(intent()), record(fired()), record(other, hands_off="a")]
+    made = restored(wire, records, live=False, said=said)
+    made.work(Moment(10, 1_700_000_000_100, session=0))
+    assert {text["method"] for text in wire.texts} <= {"order.status"}
+    assert said == []
 
 
 def test_a_position_that_no_rule_looks_after_any_more_is_told() -> None:

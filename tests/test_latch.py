@@ -21,7 +21,7 @@ import pytest
 from engine.cli import main
 from engine.core import Engine, EngineOptions
 from engine.errors import LatchError
-from engine.latch import Latch, hands_off_before_ms
+from engine.latch import Latch
 from engine.records import Fired, Notice, Stats
 
 from .hot import running
@@ -377,24 +377,6 @@ def test_kill_by_a_configuration_that_says_nothing(
         config.write_text(text)
     assert main(["kill", "--config", str(config)]) == 2
     assert complaint in capsys.readouterr().err
-
-
-def test_positions_from_before_a_reset_are_a_persons(tmp_path: Path) -> None:
-    path = tmp_path / "harpoon.latch"
-    Latch(path).set("why")
-    assert hands_off_before_ms(path) == 0
-    before_ms = time.time_ns() // 1_000_000
-    assert main(["reset", "--latch", str(path), "--yes"]) == 0
-    assert before_ms <= hands_off_before_ms(path) <= time.time_ns() // 1_000_000
-    (tmp_path / "harpoon.latch.hands-off").write_text("soon")
-    assert hands_off_before_ms(path) > before_ms, "nonsense is now: hands off everything"
-
-
-def test_exits_may_be_resumed(tmp_path: Path) -> None:
-    path = tmp_path / "harpoon.latch"
-    Latch(path).set("why")
-    assert main(["reset", "--latch", str(path), "--yes", "--resume-exits"]) == 0
-    assert hands_off_before_ms(path) == 0
 
 
 def test_reset_of_a_damaged_latch_tells_the_cure(

@@ -155,6 +155,73 @@ def test_a_ban_latches(sim: ExchangeSim, node: Publisher, tmp_path: Path) -> Non
     assert sim.ledger == []
 
 
+# ---- what a person has taken into their own hands ------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["reset", "latch removed"])
+def test_the_position_of_a_killed_run_is_a_persons(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path, how: str
+) -> None:
+    """It is not left, and its size is not in the way of new entries, which are left."""
+    settings: Line = {"rule": {"exit_after_s": 3}, "risk": {"max_position_notional": 100}}
+    with trading(sim, node, tmp_path, **settings) as run:
+        node.send(deposit("kraken", 1), 0)
+        first = run.record("order", status="filled")["client_id"]
+        assert harpoon("kill", tmp_path).returncode == 0
+        run.notice("killed (")
+        assert run.end() == (0, "")
+    if how == "reset":
+        assert harpoon("reset", tmp_path, "--yes").returncode == 0
+    else:
+        (tmp_path / "harpoon.latch").unlink()
+    with trading(sim, node, tmp_path, **settings) as run:
+        assert first in run.notice("is yours to close")["text"]
+        node.send(deposit("kraken", 2), 0)
+        second = run.record("order", status="filled", parent="")["client_id"]
+        run.end(signal.SIGKILL)
+    with trading(sim, node, tmp_path, **settings) as run:
+        eventually(lambda: len(sim.ledger) == 3)
+        assert run.end() == (0, "")
+    assert [intent.parent for intent in intents(tmp_path)] == ["", "", second]
+
+
+def test_exits_that_are_resumed_are_made(sim: ExchangeSim, node: Publisher, tmp_path: Path) -> None:
+    """Also after a run that began, and ended, with the latch set."""
+    rule = {"exit_after_s": 2}
+    with trading(sim, node, tmp_path, rule=rule) as run:
+        node.send(deposit("kraken", 1), 0)
+        run.record("order", status="filled")
+        run.process.send_signal(signal.SIGUSR1)
+        run.notice("killed (")
+        assert run.end() == (0, "")
+    with trading(sim, node, tmp_path, rule=rule) as run:
+        run.notice("killed (")
+        assert run.end() == (0, "")
+    assert harpoon("reset", tmp_path, "--yes", "--resume-exits").returncode == 0
+    with trading(sim, node, tmp_path, rule=rule) as run:
+        eventually(lambda: len(sim.ledger) == 2)
+        assert run.end() == (0, "")
+
+
+def test_an_exit_that_rests_of_a_persons_position_is_cancelled(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path
+) -> None:
+    """No run was there to cancel it before the latch was reset."""
+    rule = {"take_profit_bp": 100, "stop_loss_bp": 100}
+    with trading(sim, node, tmp_path, rule=rule) as run:
+        node.send(deposit("kraken", 1), 0)
+        entry = run.record("order", status="filled", parent="")
+        resting = run.record("order", status="acked", parent=entry["client_id"])["client_id"]
+        run.end(signal.SIGKILL)
+    assert harpoon("kill", tmp_path).returncode == 0
+    assert harpoon("reset", tmp_path, "--yes").returncode == 0
+    with trading(sim, node, tmp_path, rule=rule) as run:
+        assert resting in run.notice("it is cancelled")["text"]
+        run.record("order", status="cancelled", client_id=resting)
+        assert run.end() == (0, "")
+    assert len(sim.ledger) == 3, "the entry and the two legs of its exit"
+
+
 # ---- orders whose outcome is unknown -------------------------------------------------------------
 
 
