@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import partial
 from typing import Protocol
 
 from engine import client_ids
@@ -82,8 +83,8 @@ class Desk:
     ) -> None:
         self.orders = Orders(recv_window_ms)
         self.positions = Positions()
-        self.exits = Exits(plans)
-        self._plans = plans
+        self._new_exits = partial(Exits, plans)
+        self.exits = self._new_exits()
         self._wire = wire
         self._symbols = symbols
         self._auth = auth
@@ -140,7 +141,7 @@ class Desk:
         """What is open so far is a person's: no exit is made for it, and it counts in no position,
         for nobody here knows when it is closed."""
         self._persons_runs |= {client_ids.run_of(order.client_id) for order in self.orders.all()}
-        self.exits = Exits(self._plans)
+        self.exits = self._new_exits()
         held.update(dict.fromkeys(held, 0))
 
     def _is_persons(self, client_id: str) -> bool:

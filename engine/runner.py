@@ -32,13 +32,12 @@ from engine.errors import (
     NativeError,
     VenueError,
 )
-from engine.feed.thread import ZmqThread
-from engine.feed.zmq import ZmqFeed
 from engine.hands_off import mark_of, set_mark
 from engine.journal import Damage, Journal, Reader
 from engine.latch import Latch
 from engine.link import Timing
 from engine.machine import machine
+from engine.node import Node
 from engine.prices import Price, Prices
 from engine.records import (
     HISTORY,
@@ -77,7 +76,6 @@ JOURNAL_AGAIN_S = 1.0
 # The mempool drops what it has kept for so long (Bitcoin Core, -mempoolexpiry): an older
 # transaction does not come back unnoticed.
 REMEMBERED_NS = 14 * 86_400 * 1_000_000_000
-NO_CONNECTION = frozenset({"disconnected", "unreachable", "not-zmtp", "timed-out"})
 
 
 class Stopped(Exception):
@@ -110,14 +108,17 @@ class Runner:
         self._prices = Prices(config.venue.stream_url, config.venue.ca_file, self._symbols)
         self._hot = threading.Thread(target=self._run_hot, name="hot", daemon=True)
         self._hot_error: HarpoonError | None = None
-        self._zmq: ZmqThread | None = None
+        self._node = Node(
+            config.feed,
+            lambda: self._give(self._engine.command_listen),
+            self._engine.offer_rawtx,
+            config.engine.spin,
+        )
         self._last_prices: dict[str, Price] = {}
         specs = [order_spec(rule) for rule in config.rules]
         self._entries = Entries(specs, self._enable, self.notice)
         self._without_node: FeedError | None = None  # then no entry is made in this run
         self._cipher = ""
-        self._feeds_up: set[int] = set()
-        self._feed_complaint = ""
         self._early_lines: list[Line] = []
         self._journal_complained = False
         self._journal_gone = False
@@ -127,7 +128,6 @@ class Runner:
         self._refused = 0
         self._stats: dict[str, int] = {}
         self._next_look = self._next_journal = 0.0
-        self._silent_at = time.monotonic() + config.feed.silent_after_s
 
     def _new_hands_off(self) -> str:
         """The mark, for a run that may leave positions."""
@@ -264,7 +264,6 @@ class Runner:
             )
         try:
             self._start_feed()
-            self._wait(lambda: False, FEED_SETTLE_S)
         except FeedError as error:
             self._go_on_without_node(error)
         else:
@@ -357,28 +356,11 @@ class Runner:
             time.sleep(TICK_S)
 
     def _start_feed(self) -> None:
-        if self._config.feed.source == "zmq":
-            feed = ZmqFeed(self._config.feed.endpoints[0])
-            self._zmq = ZmqThread(feed, self._engine.offer_rawtx, self._config.engine.spin)
-            self._wait_for_zmq(feed)
-            self._zmq.start()
-            return
-        self._give(self._engine.command_listen)
-        if not self._wait(lambda: bool(self._feeds_up), FEED_CONNECT_S):
-            raise FeedError(self._feed_complaint or "no node has answered: check feed.endpoint")
-
-    def _wait_for_zmq(self, feed: ZmqFeed) -> None:
-        deadline = time.monotonic() + FEED_CONNECT_S
-        while True:
-            try:
-                feed.wait_connected(TICK_S)
-            except FeedError:
-                if time.monotonic() > deadline:
-                    raise
-                self._turn()
-                self._check_stopped()
-            else:
-                return
+        self._node.begin()
+        if not self._wait(self._node.answers, FEED_CONNECT_S):
+            raise self._node.failure()
+        self._node.listen(time.monotonic())
+        self._wait(lambda: False, FEED_SETTLE_S)
 
     def _check_stopped(self) -> None:
         if self._stopping:
@@ -427,8 +409,7 @@ class Runner:
             if self._hot.is_alive():
                 self._hot.join()
             self._prices.stop()
-            if self._zmq is not None:
-                self._zmq.stop()
+            self._node.stop()
         finally:
             self._journal.close()
 
@@ -441,9 +422,8 @@ class Runner:
         for record in self._engine.records():
             self._on_record(record)
             came += 1
-        if self._zmq is not None:
-            for notice in self._zmq.notices():
-                self.notice(notice.text)
+        for words in self._node.notices(time.monotonic()):
+            self.notice(words)
         self._hear_prices()
         self._links.tick(read_clocks())
         self._work_desk()
@@ -512,12 +492,6 @@ class Runner:
         if not self._kill_told and not self._latch.is_there():
             self._engine.kill()
             self._tell_kill()
-        if self._started and now >= self._silent_at and self._without_node is None:
-            self._silent_at = now + self._config.feed.silent_after_s
-            self.notice(
-                f"the node at {', '.join(self._config.feed.endpoints)} has published nothing for "
-                f"{self._config.feed.silent_after_s} s: check that it is in sync and has peers."
-            )
 
     def _stop_without_journal(self) -> None:
         """What is written to a deleted file nobody will read: a restart would know no order."""
@@ -544,7 +518,8 @@ class Runner:
             case Closed() as closed:
                 self._on_closed(closed)
             case FeedNote() as note:
-                self._on_feed(note)
+                self._node.on_feed(note)
+                self.notice(note.words)
             case Stats() as stats:
                 self._on_stats(stats)
             case Notice() as notice if not self._kill_told:  # which says more
@@ -579,17 +554,8 @@ class Runner:
         if not self._stopping:
             self._links.on_closed(closed.session, closed.reason, closed.code)
 
-    def _on_feed(self, note: FeedNote) -> None:
-        if note.note == "connected":
-            self._feeds_up.add(note.endpoint)
-        elif note.note in NO_CONNECTION:
-            self._feeds_up.discard(note.endpoint)
-            self._feed_complaint = note.words
-        self.notice(note.words)
-
     def _on_stats(self, stats: Stats) -> None:
-        if stats.counters["transactions"] > self._stats.get("transactions", 0):
-            self._silent_at = time.monotonic() + self._config.feed.silent_after_s
+        self._node.on_transactions(stats.counters["transactions"], time.monotonic())
         lost = stats.counters["records_lost"] - self._stats.get("records_lost", 0)
         if lost:
             self.notice(f"{lost} records found no room in the journal and are lost")
@@ -642,8 +608,7 @@ class Runner:
         return summary
 
     def _end_threads(self) -> None:
-        if self._zmq is not None:
-            self._zmq.stop()
+        self._node.stop()
         self._prices.stop()
         self._engine.command_stop()
         self._hot.join(STOP_S)
