@@ -637,7 +637,7 @@ typedef struct hp_intent { /* an order that is about to leave, or would in dry-r
     uint8_t txid[32];     /* zeros where no transaction was the reason */
     int64_t net_sat;
     int64_t timestamp_ms; /* in the order, venue time */
-    int64_t t_rx_ns;      /* the transaction came in */
+    int64_t t_rx_ns;      /* since when the transaction may have been here */
     int64_t t_trigger_ns; /* the rule matched */
     hp_terms terms;       /* quantity 0: not told */
     int64_t notional_e8;  /* as it counts in max_total_notional */
@@ -827,7 +827,7 @@ typedef struct hp_venue_address {
 typedef struct hp_order_event {
     uint8_t txid[32];
     int64_t timestamp_ms;    /* in the order, venue time; 0 when it was refused */
-    int64_t rx_ns;           /* when the feed had the transaction */
+    int64_t rx_ns;           /* since when the transaction may have been here */
     int64_t trigger_ns;      /* when the rule matched */
     int64_t sent_ns;         /* when the send returned; 0 when nothing was sent */
     int64_t stage_ns[11];    /* by enum hp_stage; -1 where the order did not pass */

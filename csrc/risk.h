@@ -11,7 +11,7 @@ typedef struct hp_risk hp_risk;
 
 typedef struct hp_candidate { /* an order that wants to leave */
     int64_t now_ns;
-    int64_t rx_ns;         /* when the feed had its transaction */
+    int64_t rx_ns;         /* since when its transaction may have been here */
     const hp_terms *terms; /* quantity 0: nobody has told them */
     int64_t notional_e8;   /* hp_risk_check() sets it, where a limit needs it */
     int16_t rule;          /* -1: no signal is its reason, and the limits of signals mean nothing */

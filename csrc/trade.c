@@ -387,7 +387,7 @@ int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t
     hp_decision *d = &e->decision;
     hp_strategy_decide(&e->strategy, &tx, d);
     lap(&w, HP_STAGE_DECIDE);
-    blank.rx_ns = t_rx_ns;
+    blank.rx_ns = e->sources[source].held_up_ns ? e->sources[source].held_up_ns : t_rx_ns;
     blank.trigger_ns = w.last_ns;
     uint32_t n_acts = act_on_signals(e, &tx, doubt, &blank);
     hp_hist_add(&e->stages[HP_STAGE_DECODE], blank.stage_ns[HP_STAGE_DECODE]);

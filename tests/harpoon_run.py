@@ -60,6 +60,7 @@ def write_config(
     endpoint: str = "tcp://127.0.0.1:1",
     live: bool = True,
     transport: str = "io_uring",
+    spin: bool = False,
     timeout_s: int = 10,
     sweep_inputs_min: int = 6,
     risk: Mapping[str, object] | None = None,
@@ -71,7 +72,7 @@ def write_config(
     `venue` are more keys of [venue]."""
     (folder / "book.csv").write_text(f"address,exchange\n{address_of(wallet('kraken'))},kraken\n")
     addresses = {"url": url, "stream_url": stream_url, "ca_file": str(ca_file)}
-    engine = {"transport": transport, "sweep_inputs_min": sweep_inputs_min}
+    engine = {"transport": transport, "spin": spin, "sweep_inputs_min": sweep_inputs_min}
     tables = {
         "[engine]": {**engine, "mode": "live" if live else "dry-run"},
         "[feed]": {"endpoint": endpoint},

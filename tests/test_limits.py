@@ -15,11 +15,13 @@ import pytest
 
 from engine.core import Engine, EngineOptions, Limits, Rule, Settlement
 from engine.errors import NativeError
+from engine.feed.native import resolve_endpoint
 from engine.records import REFUSALS, Body, Command, Fired, Intent, Terms
 from engine.venues.binance import order_template
 
 from . import peers
 from .peers import API_KEY, BTC, COINBASE, SECRET, SELL, TEXT, Connection, Server, book_of, deposit
+from .publisher import PATIENCE_S, Publisher
 from .risk_model import E8, S
 
 LIVE = EngineOptions(live=True, max_orders=1 << 40)
@@ -255,6 +257,46 @@ def test_a_limit_refuses_by_its_own_code(
 ) -> None:
     with desk(server, limits, terms) as found:
         assert trial(found) == [code if no else None for no in refused]
+
+
+@pytest.fixture
+def node() -> Iterator[Publisher]:
+    publisher = Publisher()
+    yield publisher
+    publisher.close()
+
+
+@pytest.mark.usefixtures("each_transport")
+def test_what_waits_while_the_engine_stands_still_grows_old(
+    server: Server, node: Publisher
+) -> None:
+    def listen(engine: Engine) -> None:
+        engine.add_feed(resolve_endpoint(node.endpoint, False))
+
+    def refusals(count: int) -> list[str | None]:
+        found: list[Fired] = []
+        deadline = time.monotonic() + PATIENCE_S
+        while len(found) < count:
+            assert time.monotonic() < deadline
+            still.engine.poll(10_000_000)
+            found += still.events(Fired)
+        return [fired.refusal for fired in found]
+
+    with desk(server, Limits(max_signal_age_ns=S // 2), None, before=listen) as still:
+        while not node.socket.poll(0):
+            still.engine.poll(10_000_000)
+        node.wait_subscriber()
+        for number in range(3):
+            node.send(deposit("kraken", number), number)
+        time.sleep(0.6)
+        assert refusals(3) == ["signal-age"] * 3
+        for number in range(3, 50):  # the first of them, but on a machine that stands still itself
+            still.engine.poll()  # finds that nothing waits
+            node.send(deposit("kraken", number), number)
+            if refusals(1) == [None]:
+                break
+        else:
+            pytest.fail("what comes afterwards is no news either")
 
 
 def test_the_cooldown_is_a_rule_s_own(server: Server) -> None:

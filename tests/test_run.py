@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -41,8 +42,8 @@ def node() -> Iterator[Publisher]:
 class Feed:
     """Publishes deposits without a pause until it is told to stop."""
 
-    def __init__(self, node: Publisher, rate: int) -> None:
-        self._node, self._rate, self._stop = node, rate, False
+    def __init__(self, node: Publisher, rate: int, first: int = 0) -> None:
+        self._node, self._rate, self._first, self._stop = node, rate, first, False
         self._thread = threading.Thread(target=self._work)
 
     def __enter__(self) -> Feed:
@@ -54,11 +55,12 @@ class Feed:
         self._thread.join()
 
     def _work(self) -> None:
-        began, number = time.monotonic(), 0
+        began, sent = time.monotonic(), 0
         while not self._stop:
+            number = self._first + sent
             self._node.send(deposit("kraken", number + 1_000_000), number)
-            number += 1
-            time.sleep(max(0.0, began + number / self._rate - time.monotonic()))
+            sent += 1
+            time.sleep(max(0.0, began + sent / self._rate - time.monotonic()))
 
 
 def acked(line: Line) -> bool:
@@ -170,6 +172,25 @@ def test_what_is_no_transaction_is_said_to_be(
         run.notice("could not be read and were skipped: check the node")
         node.send(deposit("kraken", 2), 2)
         run.until(acked)
+        assert run.end() == (0, "")
+
+
+@pytest.mark.parametrize("spin", [False, True])
+def test_what_came_while_the_machine_stood_still_is_old(
+    sim: ExchangeSim, node: Publisher, tmp_path: Path, spin: bool
+) -> None:
+    """By the default of risk.max_signal_age_us, a quarter of a second."""
+    with trading(sim, node, tmp_path, spin=spin) as run:
+        node.send(deposit("kraken", 0), 0)
+        run.until(acked)
+        run.process.send_signal(signal.SIGSTOP)
+        os.waitpid(run.process.pid, os.WUNTRACED)  # every thread stands still
+        node.send(deposit("kraken", 1), 1)
+        time.sleep(0.6)
+        run.process.send_signal(signal.SIGCONT)
+        run.record("refused", limit="signal-age")
+        with Feed(node, rate=5, first=2):
+            run.until(acked)
         assert run.end() == (0, "")
 
 
