@@ -135,8 +135,8 @@ def order_in(message: bytes) -> dict[str, Any]:
 class OldServer(Server):
     """One that knows TLS 1.2 only."""
 
-    def __init__(self, files: CertificateFiles) -> None:
-        super().__init__(files)
+    def __init__(self, files: CertificateFiles, receive_buffer: int | None = None) -> None:
+        super().__init__(files, receive_buffer=receive_buffer)
         self._context.maximum_version = ssl.TLSVersion.TLSv1_2
 
 

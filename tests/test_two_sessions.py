@@ -41,6 +41,7 @@ from .peers import (
 )
 
 LIVE = EngineOptions(live=True, max_orders=1 << 40)
+LEAST_ORDER_BYTES = 300
 MADE_AHEAD = {"build", "sign", "frame", "seal"}
 
 pytestmark = pytest.mark.usefixtures("each_transport")
@@ -87,6 +88,14 @@ class Desk:
         before = len(self.events)
         self.engine.rawtx(deposit("kraken", self.nonce), time.monotonic_ns())
         self.read()
+        (fired,) = [e for e in self.events[before:] if isinstance(e, Fired)]
+        return fired
+
+    def exit(self, text: bytes, client_id: str) -> Fired:
+        before = len(self.events)
+        terms = Terms(1, 0, market=0, is_sell=True)
+        self.engine.command_order(text, terms, client_id, 7, reduces=True)
+        self.until(lambda: any(isinstance(e, Fired) for e in self.events[before:]))
         (fired,) = [e for e in self.events[before:] if isinstance(e, Fired)]
         return fired
 
@@ -251,12 +260,10 @@ def test_the_same_order_is_made_again_for_a_session_that_has_no_record_of_it(
 
 def test_an_exit_goes_to_the_other_session_as_an_entry_does(pair: Pair) -> None:
     desk, first, second = pair
-    market = desk.engine.add_market()
+    desk.engine.add_market()
     first.reset()
     time.sleep(0.05)
-    desk.engine.command_order(b'{"id":"hx-1"}', Terms(1, 0, market, True), "hx-1", 7, reduces=True)
-    desk.until(lambda: any(isinstance(e, Fired) for e in desk.events))
-    (fired,) = [e for e in desk.events if isinstance(e, Fired)]
+    fired = desk.exit(b'{"id":"hx-1"}', "hx-1")
     assert (fired.session, fired.error, fired.refusal) == (1, None, None)
     assert second.frame() == (TEXT, b'{"id":"hx-1"}')
     assert len([e for e in desk.events if isinstance(e, Intent)]) == 1
@@ -344,6 +351,48 @@ def test_who_stops_reading_is_left_and_the_other_goes_on(
         (closed,) = [e for e in desk.events if isinstance(e, Closed)]
         assert closed.code == lib.HP_ETIME_OUT
         trade_on(desk, second, 1)
+
+
+def test_an_exit_leaves_at_once_or_goes_to_the_other(
+    server: Server, files: CertificateFiles
+) -> None:
+    """Also the first that finds the socket full: in our own buffer it could leave after a kill."""
+    with serving(files, receive_buffer=4096) as deaf:
+        desk = Desk((deaf, server))
+        desk.open(0)
+        second = desk.open(1)
+        desk.engine.add_market()
+        for number in range(100_000):
+            sent_before = desk.engine.stats()["bytes_sent"]
+            text = (b"%d" % number).ljust(2000)
+            fired = desk.exit(text, f"hx-{number}")
+            assert (fired.error, fired.refusal) == (None, None)
+            assert desk.engine.stats()["bytes_sent"] > sent_before + len(text)
+            if fired.session == 1:
+                break
+        assert second.frame() == (TEXT, text)
+        assert second.is_silent(0.05)
+
+
+def test_without_sealing_ahead_an_entry_leaves_at_once_or_goes_to_the_other(
+    server: Server, files: CertificateFiles
+) -> None:
+    deaf = OldServer(files, receive_buffer=4096)
+    try:
+        desk = Desk((deaf, server))
+        desk.open(0)
+        second = desk.open(1)
+        for _ in range(100_000):
+            sent_before = desk.engine.stats()["bytes_sent"]
+            fired = desk.fire()
+            assert (fired.error, fired.refusal) == (None, None)
+            assert desk.engine.stats()["bytes_sent"] > sent_before + LEAST_ORDER_BYTES
+            if fired.session == 1:
+                break
+        expect_order(second, fired)
+        assert second.is_silent(0.05)
+    finally:
+        deaf.stop()
 
 
 def test_a_goodbye_that_is_not_answered_holds_nobody_up(pair: Pair) -> None:
