@@ -160,6 +160,9 @@ static int64_t first_due_ns(const hp_magazine *m)
 /* In turns, so that one that is disturbed all the time does not keep the other unarmed. */
 int hp_magazine_step(hp_magazine *m, unsigned sessions, int64_t now_ns)
 {
+    if (sessions != m->seen_to) /* what one of them has may be of long ago */
+        m->due_ns = 0;
+    m->seen_to = sessions;
     if (!sessions || is_complete(m, sessions, now_ns))
         return 0;
     int rc = renew(m, __builtin_ctz(sessions), now_ns);

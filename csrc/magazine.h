@@ -40,6 +40,7 @@ typedef struct hp_magazine {
     int64_t rearm_ns; /* a timestamp is renewed after so long */
     int64_t due_ns;   /* when the first timestamp is; 0 while something is left to do */
     uint32_t last[HP_SESSIONS]; /* sealed, of all that are armed */
+    unsigned seen_to;           /* sessions of the last step, bit by number */
     int turn;                   /* session that is looked after next */
 } hp_magazine;
 

@@ -164,6 +164,25 @@ def test_a_held_session_leaves_its_orders_to_the_other(pair: Pair) -> None:
     expect_order(first, fired)
 
 
+def test_a_session_that_is_held_no_longer_is_armed_at_once(
+    server: Server, files: CertificateFiles
+) -> None:
+    """What it was armed with before is still there, but too old; the other's is renewed."""
+    rearm_s = 0.2
+    with serving(files) as other:
+        desk = Desk((server, other), replace(LIVE, rearm_ns=int(rearm_s * 1e9)))
+        desk.open(0)
+        desk.open(1)
+        desk.arm()
+        desk.engine.command_hold(True, 0)
+        too_old = time.monotonic() + 2.2 * rearm_s
+        desk.until(lambda: time.monotonic() > too_old and desk.engine.armed(0, 1))
+        desk.engine.command_hold(False, 0)
+        for _ in range(20):
+            desk.engine.poll()
+        assert desk.engine.armed(0, 0)
+
+
 def test_a_new_connection_is_held(desk: Desk) -> None:
     desk.open(0)
     before = desk.count(Opened, 1)
