@@ -45,11 +45,11 @@ static int load(hp_engine *e, hp_order_event *o, stopwatch *w)
     if (o->armed)
         return 1;
     if (!hp_magazine_is_framed(m, i, w->last_ns)) {
-        hp_magazine_build(m, i, w->last_ns);
+        hp_magazine_build(m, i);
         lap(w, HP_STAGE_BUILD);
         hp_order_sign(&m->orders[i]);
         lap(w, HP_STAGE_SIGN);
-        int rc = hp_magazine_frame(m, o->session, i);
+        int rc = hp_magazine_frame(m, o->session, i, w->last_ns);
         lap(w, HP_STAGE_FRAME);
         if (rc < 0)
             return rc;
@@ -68,9 +68,9 @@ static int load_again(hp_engine *e, hp_order_event *o, stopwatch *w)
         !strcmp(m->rounds[i].sealed[o->session].client_id, o->client_id))
         return 1;
     o->armed = 0;
-    hp_magazine_rebuild(m, i, o->client_id, o->timestamp_ms, w->last_ns);
+    hp_magazine_rebuild(m, i, o->client_id, o->timestamp_ms);
     hp_order_sign(&m->orders[i]);
-    int rc = hp_magazine_frame(m, o->session, i);
+    int rc = hp_magazine_frame(m, o->session, i, w->last_ns);
     if (rc >= 0)
         rc = hp_magazine_seal(m, o->session, i);
     lap(w, HP_STAGE_SEAL);
