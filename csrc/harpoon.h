@@ -710,7 +710,7 @@ typedef struct hp_command_note {
 #define HP_SEGMENT_BYTES_MIN (4u << 20)
 #define HP_SEGMENT_BYTES (16u << 20)     /* the usual size */
 #define HP_SEGMENT_BYTES_MAX (1u << 30)
-#define HP_JOURNAL_RESERVE (1u << 20) /* what one transaction's orders and signals may take */
+#define HP_JOURNAL_RESERVE (1u << 20) /* for one transaction's orders, and usual signals */
 
 /* An append-only log in a folder of memory-mapped segment files, NNNNNNNN.hpj: one writer, any
  * number of readers in other processes. It survives its writer's kill -9, not a loss of power: the

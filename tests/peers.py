@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from engine.address import address_of
 from engine.book import Book, BookEntry
 from engine.core import Engine, EngineOptions, Rule, VenueAddress
+from engine.feed.wallet import compact_size
 from engine.records import Body, Closed, Fired, Message, Signal
 from engine.sim.authority import CertificateFiles
 from engine.venues.binance import OrderSpec, order_template
@@ -279,7 +280,7 @@ def transaction(outputs: dict[bytes, int], nonce: int = 0, n_in: int = 1) -> byt
     outs = b"".join(
         struct.pack("<qB", value_sat, len(script)) + script for script, value_sat in outputs.items()
     )
-    counts = struct.pack("<B", n_in), struct.pack("<B", len(outputs))
+    counts = compact_size(n_in), compact_size(len(outputs))
     return struct.pack("<i", 2) + counts[0] + inputs + counts[1] + outs + struct.pack("<I", 0)
 
 

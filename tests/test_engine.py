@@ -7,13 +7,14 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from engine._native import lib
 from engine.core import Engine, EngineOptions, Rule
 from engine.errors import NativeError, TxError
-from engine.records import STAGES, Body, Closed, Fired, Message, Signal
+from engine.records import STAGES, Body, Closed, Fired, Intent, Message, Signal, Spent
 from engine.venues.binance import order_template
 from tests.peers import (
     API_KEY,
@@ -47,6 +48,22 @@ def live(max_orders: int = 100, cooldown_ns: int = 0) -> EngineOptions:
 
 
 # ---- the risk gate -------------------------------------------------------------------------------
+
+
+def test_no_order_leaves_whose_outpoints_find_no_room_in_the_journal(server: Server) -> None:
+    """A restarted engine could not know all of them, and would fire again."""
+    n_in = 95_000  # 3.4 MB of outpoints
+    with rig(server, replace(live(), sweep_inputs_min=1 << 20)) as wire:
+        for nonce in range(5):  # nobody makes the next segment
+            raw = transaction({wallet("kraken"): 5 * BTC}, nonce, n_in)
+            wire.engine.rawtx(raw, time.monotonic_ns())
+        events = list(wire.engine.events())
+        refusals = [event.refusal for event in events if isinstance(event, Fired)]
+        assert set(refusals) == {None, "journal"}
+        outpoints = [o for event in events if isinstance(event, Spent) for o in event.outpoints]
+        outpoints += [o for event in events if isinstance(event, Intent) for o in event.outpoints]
+        assert len(set(outpoints)) == refusals.count(None) * n_in
+        assert wire.deposit(5).refusal is None
 
 
 def test_a_dry_run_does_everything_but_the_send(server: Server) -> None:
