@@ -75,6 +75,7 @@ struct hp_engine {
     uint8_t listening; /* the feeds are worked */
     uint8_t stopping;
     uint8_t kill_told;
+    int64_t suspended_ns; /* as hp_suspended_ns() said at our last delay */
     int64_t awake_ns; /* what has come since then we may not have seen yet */
     int64_t next_rehearsal_ns;
     int64_t next_stats_ns;

@@ -475,6 +475,12 @@ int hp_risk_check_terms(const hp_risk *r, const hp_terms *t)
                : -HP_ECONFIG;
 }
 
+void hp_risk_forget_prices(hp_risk *r)
+{
+    for (uint32_t i = 0; i < r->n_markets; i++)
+        r->markets[i].bid_e8 = 0;
+}
+
 int hp_risk_set_price(hp_risk *r, const hp_price *p, int64_t now_ns)
 {
     if (p->market >= r->n_markets || p->bid_e8 <= 0 || p->ask_e8 < p->bid_e8 ||

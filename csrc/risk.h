@@ -50,6 +50,8 @@ int hp_risk_look(hp_risk *risk);
 int hp_risk_add_market(hp_risk *risk); /* its index, or -ENOSPC */
 int hp_risk_check_terms(const hp_risk *risk, const hp_terms *terms);
 int hp_risk_set_price(hp_risk *risk, const hp_price *price, int64_t now_ns);
+/* There is none any more, until the next comes. */
+void hp_risk_forget_prices(hp_risk *risk);
 int hp_risk_set_position(hp_risk *risk, int market, int64_t position_e8);
 int hp_risk_expose(hp_risk *risk, const hp_settlement *order);
 int hp_risk_settle(hp_risk *risk, const hp_settlement *settlement);
