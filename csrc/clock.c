@@ -15,6 +15,11 @@ int64_t hp_now_ns(void)
     return read_ns(CLOCK_MONOTONIC);
 }
 
+int64_t hp_suspended_ns(void)
+{
+    return read_ns(CLOCK_BOOTTIME) - hp_now_ns();
+}
+
 int64_t hp_epoch_ms(void)
 {
     return read_ns(CLOCK_REALTIME) / 1000000;

@@ -1,4 +1,5 @@
 /* The engine's doors: making it, setting it up, and what other threads may ask. */
+#include "clock.h"
 #include "engine.h"
 #include "journal.h"
 
@@ -63,6 +64,7 @@ hp_engine *hp_engine_new(const hp_engine_config *config, const hp_book *book,
     e->magazine.rearm_ns = (int64_t)config->rearm_ns;
     memcpy(e->magazine.run, hp_journal_run(journal), sizeof e->magazine.run);
     e->journal = journal;
+    e->suspended_ns = hp_suspended_ns();
     e->reason = "";
     *error = fill(e);
     if (*error < 0) {

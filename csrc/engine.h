@@ -23,6 +23,7 @@
 
 typedef struct hp_source { /* one publisher of transactions */
     int64_t last_rx_ns;
+    int64_t held_up_ns;     /* what comes now may have waited for us since then; 0: it has not */
     int64_t old_until_ns;   /* a node that has just started publishes what it had kept */
     int64_t block_until_ns; /* at the latest */
     uint8_t doubt;          /* enum hp_verdict: what comes now may be old news, and why */
@@ -74,7 +75,8 @@ struct hp_engine {
     uint8_t listening; /* the feeds are worked */
     uint8_t stopping;
     uint8_t kill_told;
-    int64_t awake_ns; /* since then we have not slept */
+    int64_t suspended_ns; /* as hp_suspended_ns() said at our last delay */
+    int64_t awake_ns; /* what has come since then we may not have seen yet */
     int64_t next_rehearsal_ns;
     int64_t next_stats_ns;
     const char *reason;

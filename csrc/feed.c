@@ -65,6 +65,7 @@ struct hp_feed {
     uint8_t pinged;     /* since heard_ns */
     uint8_t owes_pong;
     uint8_t complained; /* one complaint until the connection stands again */
+    uint8_t is_drained; /* the last receive found nothing */
     hp_zmtp_peer peer;
     size_t ping_context_len;
     uint8_t ping_context[HP_ZMTP_CONTEXT_MAX];
@@ -477,6 +478,7 @@ static void receive(hp_feed *f)
 {
     int32_t n;
     int rc = hp_io_received(f->io, f->port, &n);
+    f->is_drained = rc == 0;
     if (rc > 0)
         rc = take_bytes(f, n);
     if (rc == 0 && f->now_ns >= f->due_ns)
@@ -502,6 +504,11 @@ int hp_feed_work(hp_feed *f, int64_t now_ns)
     else if (now_ns >= f->due_ns)
         start_connect(f);
     return f->messages.handed_on;
+}
+
+int hp_feed_is_drained(const hp_feed *f)
+{
+    return f->is_drained;
 }
 
 int64_t hp_feed_next_ns(const hp_feed *f)

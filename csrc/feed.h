@@ -34,6 +34,8 @@ hp_feed *hp_feed_new(hp_io *io, int endpoint, const hp_feed_address *address,
 /* Everything that can be done without waiting, one receive at most: how many messages were handed
  * on. */
 int hp_feed_work(hp_feed *feed, int64_t now_ns);
+/* Whether the last work found nothing to receive: what comes from now on has not waited for us. */
+int hp_feed_is_drained(const hp_feed *feed);
 /* The hp_now_ns() time at which it must be worked at the latest, whatever `io` says. */
 int64_t hp_feed_next_ns(const hp_feed *feed);
 /* By the thread that owns `io`: the connection is ended, and made again with the next work. */

@@ -348,6 +348,7 @@ enum hp_verdict { /* what the risk gate said of an order; docs/risk.md has them 
     HP_REFUSED_VENUE_LIMIT,
     HP_REFUSED_FILTER,    /* the venue would not take this order */
     HP_REFUSED_DUPLICATE, /* an order with this client id has left in this run */
+    HP_REFUSED_EXIT_SIZE, /* an exit of more than what entries have brought and no exit covers */
 };
 
 /* ---- risk ----------------------------------------------------------------------------------- */
@@ -395,8 +396,9 @@ typedef struct hp_price { /* the best offers of a market */
 } hp_price;
 
 /* The end of an order: what was open of it is so no longer, and what was filled moves the position.
- * With quantity 0 a correction: an order that had ended has filled more. `reduces` as in its
- * hp_order_request. */
+ * With quantity 0 a correction: an order that had ended has filled more, or a commission was taken
+ * in the base asset, which is a sale. `reduces` as in its hp_order_request; of any other order,
+ * exits may close what was filled. */
 typedef struct hp_settlement {
     int64_t quantity_e8; /* that was counted as open when it left: all of it */
     int64_t filled_e8;
@@ -637,7 +639,7 @@ typedef struct hp_intent { /* an order that is about to leave, or would in dry-r
     uint8_t txid[32];     /* zeros where no transaction was the reason */
     int64_t net_sat;
     int64_t timestamp_ms; /* in the order, venue time */
-    int64_t t_rx_ns;      /* the transaction came in */
+    int64_t t_rx_ns;      /* since when the transaction may have been here */
     int64_t t_trigger_ns; /* the rule matched */
     hp_terms terms;       /* quantity 0: not told */
     int64_t notional_e8;  /* as it counts in max_total_notional */
@@ -710,7 +712,7 @@ typedef struct hp_command_note {
 #define HP_SEGMENT_BYTES_MIN (4u << 20)
 #define HP_SEGMENT_BYTES (16u << 20)     /* the usual size */
 #define HP_SEGMENT_BYTES_MAX (1u << 30)
-#define HP_JOURNAL_RESERVE (1u << 20) /* what one transaction's orders and signals may take */
+#define HP_JOURNAL_RESERVE (1u << 20) /* for one transaction's orders, and usual signals */
 
 /* An append-only log in a folder of memory-mapped segment files, NNNNNNNN.hpj: one writer, any
  * number of readers in other processes. It survives its writer's kill -9, not a loss of power: the
@@ -827,7 +829,7 @@ typedef struct hp_venue_address {
 typedef struct hp_order_event {
     uint8_t txid[32];
     int64_t timestamp_ms;    /* in the order, venue time; 0 when it was refused */
-    int64_t rx_ns;           /* when the feed had the transaction */
+    int64_t rx_ns;           /* since when the transaction may have been here */
     int64_t trigger_ns;      /* when the rule matched */
     int64_t sent_ns;         /* when the send returned; 0 when nothing was sent */
     int64_t stage_ns[11];    /* by enum hp_stage; -1 where the order did not pass */
@@ -896,8 +898,9 @@ int hp_engine_add_market(hp_engine *engine);
 /* What an order template trades. */
 int hp_engine_set_terms(hp_engine *engine, int order, const hp_terms *terms);
 /* From other runs: what is held, of one market; an order that left so long ago; an order that is
- * open, as if it had left now; its end. The order's rule is -1 and its exchange HP_NOBODY where
- * there is none, or none any more, each on its own; an exit has neither, and notional 0. */
+ * open, as if it had left now, and an exit as if its entry had brought so much; an order's end. Its
+ * rule is -1 and its exchange HP_NOBODY where there is none, or none any more, each on its own; an
+ * exit has neither, and notional 0. */
 int hp_engine_set_position(hp_engine *engine, int market, int64_t position_e8);
 int hp_engine_count_past(hp_engine *engine, int64_t age_ns, int64_t notional_e8, int rule,
                          int exchange);

@@ -27,33 +27,32 @@ int hp_magazine_is_framed(const hp_magazine *m, uint32_t i, int64_t now_ns)
     return shot->built_ns && now_ns - shot->built_ns < STALE_AFTER * m->rearm_ns;
 }
 
-void hp_magazine_build(hp_magazine *m, uint32_t i, int64_t now_ns)
+void hp_magazine_build(hp_magazine *m, uint32_t i)
 {
     char client_id[HP_CLIENT_ID_LEN + 1];
     hp_client_id(m->run, ++m->last_number, client_id);
-    hp_magazine_rebuild(m, i, client_id, hp_epoch_ms() + m->clock_offset_ms, now_ns);
+    hp_magazine_rebuild(m, i, client_id, hp_epoch_ms() + m->clock_offset_ms);
 }
 
-void hp_magazine_rebuild(hp_magazine *m, uint32_t i, const char *client_id, int64_t timestamp_ms,
-                         int64_t now_ns)
+void hp_magazine_rebuild(hp_magazine *m, uint32_t i, const char *client_id, int64_t timestamp_ms)
 {
     hp_shot *shot = &m->rounds[i].framed;
     memcpy(shot->client_id, client_id, sizeof shot->client_id);
     shot->timestamp_ms = timestamp_ms;
-    shot->built_ns = now_ns;
+    shot->built_ns = 0; /* `frame` is another's still */
     hp_order_build(&m->orders[i], shot->client_id, shot->timestamp_ms);
 }
 
-int hp_magazine_frame(hp_magazine *m, int session, uint32_t i)
+int hp_magazine_frame(hp_magazine *m, int session, uint32_t i, int64_t now_ns)
 {
     hp_round *round = &m->rounds[i];
     const hp_order *order = &m->orders[i];
     int len = hp_session_frame(m->sessions[session], HP_WS_TEXT, order->body, order->at.body_len,
                                round->frame, sizeof round->frame);
     if (len < 0)
-        round->framed.built_ns = 0;
-    else
-        round->frame_len = (uint32_t)len;
+        return len;
+    round->frame_len = (uint32_t)len;
+    round->framed.built_ns = now_ns;
     return len;
 }
 
@@ -103,13 +102,15 @@ static int renew(hp_magazine *m, int session, int64_t now_ns)
     for (uint32_t i = 0; i < m->n && n < HP_HMAC_BATCH_MAX; i++) {
         if (!is_due(m, i, now_ns))
             continue;
-        hp_magazine_build(m, i, now_ns);
+        hp_magazine_build(m, i);
         orders[n] = &m->orders[i];
         which[n++] = i;
     }
+    if (n == 0)
+        return 0;
     hp_orders_sign(orders, n);
     for (uint32_t k = 0; k < n; k++) {
-        int rc = hp_magazine_frame(m, session, which[k]);
+        int rc = hp_magazine_frame(m, session, which[k], now_ns);
         if (rc < 0)
             return rc;
     }
@@ -160,6 +161,9 @@ static int64_t first_due_ns(const hp_magazine *m)
 /* In turns, so that one that is disturbed all the time does not keep the other unarmed. */
 int hp_magazine_step(hp_magazine *m, unsigned sessions, int64_t now_ns)
 {
+    if (sessions != m->seen_to) /* what one of them has may be of long ago */
+        m->due_ns = 0;
+    m->seen_to = sessions;
     if (!sessions || is_complete(m, sessions, now_ns))
         return 0;
     int rc = renew(m, __builtin_ctz(sessions), now_ns);

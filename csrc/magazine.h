@@ -40,6 +40,7 @@ typedef struct hp_magazine {
     int64_t rearm_ns; /* a timestamp is renewed after so long */
     int64_t due_ns;   /* when the first timestamp is; 0 while something is left to do */
     uint32_t last[HP_SESSIONS]; /* sealed, of all that are armed */
+    unsigned seen_to;           /* sessions of the last step, bit by number */
     int turn;                   /* session that is looked after next */
 } hp_magazine;
 
@@ -52,12 +53,13 @@ int hp_magazine_is_armed(const hp_magazine *magazine, int session, uint32_t i, i
 
 /* Whether its frame is good, though nothing is sealed: another record has used the number. */
 int hp_magazine_is_framed(const hp_magazine *magazine, uint32_t i, int64_t now_ns);
-/* At the trigger, for a round that is not even framed: its text; its signature; its frame. */
-void hp_magazine_build(hp_magazine *magazine, uint32_t i, int64_t now_ns);
+/* At the trigger, for a round that is not even framed: its text; its signature; its frame, which
+ * alone makes it one that there is. */
+void hp_magazine_build(hp_magazine *magazine, uint32_t i);
 /* The text of an order that has its id and timestamp already. */
 void hp_magazine_rebuild(hp_magazine *magazine, uint32_t i, const char *client_id,
-                         int64_t timestamp_ms, int64_t now_ns);
-int hp_magazine_frame(hp_magazine *magazine, int session, uint32_t i);
+                         int64_t timestamp_ms);
+int hp_magazine_frame(hp_magazine *magazine, int session, uint32_t i, int64_t now_ns);
 /* Seal the frame ahead: 1, 0 when the session cannot, or an error. */
 int hp_magazine_seal(hp_magazine *magazine, int session, uint32_t i);
 /* Round i was fired, or would have been, as this order: what bears its id is not sent again. */

@@ -36,7 +36,9 @@ typedef struct hp_market {
     int64_t ask_e8;
     int64_t price_ns;
     int64_t position_e8;
-    int64_t open_e8[2]; /* to buy, to sell */
+    int64_t open_e8[2];    /* to buy, to sell */
+    int64_t exiting_e8[2]; /* by exits, of these */
+    int64_t entered_e8[2]; /* bought and sold by entries, less what exits have closed of it */
 } hp_market;
 
 typedef struct hp_venue_count {
@@ -370,6 +372,18 @@ static int check_signal(const hp_risk *r, const hp_candidate *o)
     return HP_ALLOWED;
 }
 
+/* Exits close what entries have brought. These sums know no single entry, yet refuse no exit that
+ * keeps to what its own has left: docs/risk.md. Without limits nobody tells what was entered. */
+static int check_exit(const hp_risk *r, const hp_candidate *o)
+{
+    const hp_terms *t = o->terms;
+    const hp_market *m = &r->markets[t->market];
+    hp_wide closing_e8 = (hp_wide)m->exiting_e8[t->is_sell] + t->quantity_e8;
+    return r->history.at && o->live && closing_e8 > m->entered_e8[!t->is_sell]
+               ? HP_REFUSED_EXIT_SIZE
+               : HP_ALLOWED;
+}
+
 static int check_all(hp_risk *r, hp_candidate *o)
 {
     o->notional_e8 = 0;
@@ -380,7 +394,7 @@ static int check_all(hp_risk *r, hp_candidate *o)
     if (venue_refuses(r, o))
         return HP_REFUSED_VENUE_LIMIT;
     if (o->reduces)
-        return HP_ALLOWED;
+        return check_exit(r, o);
     if (!o->enabled)
         return HP_REFUSED_FILTER;
     if (r->clock_off_ms > r->limits.max_clock_offset_ms || r->clock_off_ms == INT64_MAX)
@@ -437,6 +451,17 @@ static void begin_cooldowns(hp_risk *r, int64_t t_ns, int rule, int exchange)
               add_up_to_max(t_ns, r->limits.exchange_cooldown_ns));
 }
 
+static void open_order(hp_risk *r, const hp_terms *t, int reduces)
+{
+    hp_market *m = &r->markets[t->market];
+    int64_t *exiting_e8 = &m->exiting_e8[t->is_sell];
+    m->open_e8[t->is_sell] = add_up_to_max(m->open_e8[t->is_sell], t->quantity_e8);
+    if (reduces)
+        *exiting_e8 = add_up_to_max(*exiting_e8, t->quantity_e8);
+    else
+        r->unresolved++;
+}
+
 void hp_risk_count(hp_risk *r, const hp_candidate *o)
 {
     remember(&r->history, o->now_ns, o->notional_e8);
@@ -444,11 +469,8 @@ void hp_risk_count(hp_risk *r, const hp_candidate *o)
         r->venue[i].used = add_u32(r->venue[i].used, o->orders);
         r->venue[i].ours = add_u32(r->venue[i].ours, o->orders);
     }
-    if (o->live) { /* in dry-run nothing would ever end them */
-        int64_t *open_e8 = &r->markets[o->terms->market].open_e8[o->terms->is_sell];
-        *open_e8 = add_up_to_max(*open_e8, o->terms->quantity_e8);
-        r->unresolved += !o->reduces;
-    }
+    if (o->live) /* in dry-run nothing would ever end them */
+        open_order(r, o->terms, o->reduces);
     if (o->reduces)
         return;
     r->orders++;
@@ -473,6 +495,12 @@ int hp_risk_check_terms(const hp_risk *r, const hp_terms *t)
                    is_amount(t->quantity_e8) && is_amount(t->price_e8)
                ? 0
                : -HP_ECONFIG;
+}
+
+void hp_risk_forget_prices(hp_risk *r)
+{
+    for (uint32_t i = 0; i < r->n_markets; i++)
+        r->markets[i].bid_e8 = 0;
 }
 
 int hp_risk_set_price(hp_risk *r, const hp_price *p, int64_t now_ns)
@@ -501,17 +529,42 @@ static int settlement_is_sane(const hp_risk *r, const hp_settlement *s)
            is_amount(s->filled_e8);
 }
 
+/* An exit never is unresolved, and quantity 0 says nothing of an end. */
+static int counts_as_unresolved(const hp_settlement *s)
+{
+    return !s->reduces && s->quantity_e8 > 0;
+}
+
 int hp_risk_expose(hp_risk *r, const hp_settlement *order)
 {
     if (!settlement_is_sane(r, order))
         return -HP_ECONFIG;
-    int64_t *open_e8 = &r->markets[order->market].open_e8[order->is_sell];
-    int64_t more_e8;
-    if (__builtin_add_overflow(*open_e8, order->quantity_e8, &more_e8))
+    hp_market *m = &r->markets[order->market];
+    int side = order->is_sell;
+    int64_t open_e8;
+    if (__builtin_add_overflow(m->open_e8[side], order->quantity_e8, &open_e8))
         return -ERANGE;
-    *open_e8 = more_e8;
-    r->unresolved += !order->reduces;
+    m->open_e8[side] = open_e8;
+    r->unresolved += counts_as_unresolved(order);
+    if (order->reduces) { /* it is on its way already, whatever was entered */
+        m->exiting_e8[side] += order->quantity_e8; /* fits, as a part of what is open */
+        m->entered_e8[!side] = add_up_to_max(m->entered_e8[!side], order->quantity_e8);
+    }
     return 0;
+}
+
+/* What an exit fills beyond its quantity closes nothing: taken off what was entered, it would be
+ * another entry's, whose own exit would be refused. */
+static void settle_entered(hp_market *m, const hp_settlement *s)
+{
+    int side = s->is_sell;
+    if (!s->reduces) {
+        m->entered_e8[side] = add_up_to_max(m->entered_e8[side], s->filled_e8);
+        return;
+    }
+    int64_t closed_e8 = s->filled_e8 < s->quantity_e8 ? s->filled_e8 : s->quantity_e8;
+    m->exiting_e8[side] -= s->quantity_e8;
+    m->entered_e8[!side] -= closed_e8 < m->entered_e8[!side] ? closed_e8 : m->entered_e8[!side];
 }
 
 int hp_risk_settle(hp_risk *r, const hp_settlement *s)
@@ -519,16 +572,18 @@ int hp_risk_settle(hp_risk *r, const hp_settlement *s)
     if (!settlement_is_sane(r, s))
         return -HP_ECONFIG;
     hp_market *m = &r->markets[s->market];
-    int resolves = !s->reduces && s->quantity_e8 > 0;
+    int resolves = counts_as_unresolved(s);
     int64_t position_e8;
     if (__builtin_add_overflow(m->position_e8, s->is_sell ? -s->filled_e8 : s->filled_e8,
                                &position_e8) ||
         position_e8 == INT64_MIN || m->open_e8[s->is_sell] < s->quantity_e8 ||
+        (s->reduces && m->exiting_e8[s->is_sell] < s->quantity_e8) ||
         (resolves && r->unresolved == 0))
         return -ERANGE;
     m->position_e8 = position_e8;
     m->open_e8[s->is_sell] -= s->quantity_e8;
     r->unresolved -= resolves;
+    settle_entered(m, s);
     return 0;
 }
 

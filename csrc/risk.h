@@ -11,7 +11,7 @@ typedef struct hp_risk hp_risk;
 
 typedef struct hp_candidate { /* an order that wants to leave */
     int64_t now_ns;
-    int64_t rx_ns;         /* when the feed had its transaction */
+    int64_t rx_ns;         /* since when its transaction may have been here */
     const hp_terms *terms; /* quantity 0: nobody has told them */
     int64_t notional_e8;   /* hp_risk_check() sets it, where a limit needs it */
     int16_t rule;          /* -1: no signal is its reason, and the limits of signals mean nothing */
@@ -50,6 +50,8 @@ int hp_risk_look(hp_risk *risk);
 int hp_risk_add_market(hp_risk *risk); /* its index, or -ENOSPC */
 int hp_risk_check_terms(const hp_risk *risk, const hp_terms *terms);
 int hp_risk_set_price(hp_risk *risk, const hp_price *price, int64_t now_ns);
+/* There is none any more, until the next comes. */
+void hp_risk_forget_prices(hp_risk *risk);
 int hp_risk_set_position(hp_risk *risk, int market, int64_t position_e8);
 int hp_risk_expose(hp_risk *risk, const hp_settlement *order);
 int hp_risk_settle(hp_risk *risk, const hp_settlement *settlement);

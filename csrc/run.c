@@ -1,4 +1,5 @@
 /* The loop: commands, completions, feeds, the venue, and in idle time the arming. */
+#include "clock.h"
 #include "engine.h"
 #include "journal.h"
 
@@ -12,6 +13,7 @@
 #define RESTART_NS INT64_C(600000000000) /* to load and publish a full mempool */
 #define POLL_NS_MOST INT64_C(3600000000000)
 #define LATE_NS INT64_C(10000000)
+#define SUSPENDED_NS_LEAST INT64_C(100000000)
 #define TRANSACTIONS_PER_TURN 64 /* of another thread's feed */
 #define JOURNAL_KEPT (1u << 20) /* bytes not for the venue's messages */
 
@@ -287,23 +289,54 @@ static int is_overdue(const hp_engine *e, int64_t now_ns)
     return now_ns >= e->next_stats_ns || (now_ns >= e->magazine.due_ns && arming(e));
 }
 
-/* While we were held up, a pause between two transactions was ours and not their publisher's. */
-static void discount_delay(hp_engine *e, int64_t now_ns)
+/* While the machine slept, CLOCK_MONOTONIC stood still: no price that we have is as young as it
+ * seems, and what a node sends now may be of before. For how long. */
+static int64_t note_suspension(hp_engine *e)
+{
+    int64_t before_ns = e->suspended_ns;
+    e->suspended_ns = hp_suspended_ns();
+    if (e->suspended_ns - before_ns < SUSPENDED_NS_LEAST)
+        return 0;
+    hp_risk_forget_prices(e->risk);
+    for (int i = 0; i <= HP_DOOR; i++)
+        hp_engine_distrust(e, i, 1);
+    return e->suspended_ns - before_ns;
+}
+
+/* While we were held up, a pause between two transactions was ours and not their publisher's, and
+ * so was the time that a block takes; what lies in the sockets may have come when that began. */
+static void note_delay(hp_engine *e, int64_t now_ns)
 {
     int64_t late_ns = now_ns - e->awake_ns;
-    for (uint32_t i = 0; late_ns > LATE_NS && i < e->n_feeds; i++)
-        e->sources[i].last_rx_ns += late_ns;
+    int64_t since_ns = e->awake_ns - (late_ns > LATE_NS ? note_suspension(e) : 0);
+    for (uint32_t i = 0; late_ns > LATE_NS && i < e->n_feeds; i++) {
+        hp_source *s = &e->sources[i];
+        s->last_rx_ns += late_ns;
+        s->block_until_ns += late_ns;
+        if (!s->held_up_ns || since_ns < s->held_up_ns)
+            s->held_up_ns = since_ns;
+    }
     e->awake_ns = now_ns;
+}
+
+static int work_feeds(hp_engine *e, int64_t now_ns)
+{
+    int messages = 0;
+    for (uint32_t i = 0; e->listening && i < e->n_feeds; i++) {
+        messages += hp_feed_work(e->feeds[i], now_ns);
+        if (hp_feed_is_drained(e->feeds[i]))
+            e->sources[i].held_up_ns = 0;
+    }
+    return messages;
 }
 
 static enum outcome turn(hp_engine *e, int64_t now_ns)
 {
-    discount_delay(e, now_ns);
+    note_delay(e, now_ns);
     e->strategy.book = hp_handover_take(&e->books, e->strategy.book);
     int work = hp_engine_take_command(e);
     e->io_error = hp_io_turn(&e->io);
-    for (uint32_t i = 0; e->listening && i < e->n_feeds; i++)
-        work += hp_feed_work(e->feeds[i], now_ns);
+    work += work_feeds(e, now_ns);
     work += take_transactions(e);
     work += work_sessions(e);
     if (work && !is_overdue(e, now_ns))
@@ -331,13 +364,18 @@ static int64_t next_ns(const hp_engine *e)
     return next;
 }
 
+/* Who wakes behind his time was held up, from then at the latest. While orders can leave, the next
+ * rehearsal bounds the sleep, so that nothing waits long unnoticed. */
 static void sleep_until(hp_engine *e, int64_t wake_ns)
 {
     int64_t next = next_ns(e);
-    int64_t left_ns = (next < wake_ns ? next : wake_ns) - hp_now_ns();
-    if (left_ns > 0)
-        e->io_error = hp_io_wait(&e->io, left_ns);
-    e->awake_ns = hp_now_ns();
+    int64_t until_ns = next < wake_ns ? next : wake_ns;
+    int64_t left_ns = until_ns - hp_now_ns();
+    if (left_ns <= 0)
+        return;
+    e->io_error = hp_io_wait(&e->io, left_ns);
+    int64_t now_ns = hp_now_ns();
+    e->awake_ns = now_ns < until_ns ? now_ns : until_ns;
 }
 
 static int is_aborted(const hp_engine *e)

@@ -142,7 +142,7 @@ static void note_room(hp_session *s, int is_full)
         s->send_by_ns = now_ns + s->send_timeout_ns;
 }
 
-/* One send: when it fails, nothing has left by it. */
+/* One send: how many bytes have left by it, or an error. */
 static int send_ciphertext(hp_session *s)
 {
     const uint8_t *data;
@@ -155,7 +155,13 @@ static int send_ciphertext(hp_session *s)
     hp_tls_sent(s->tls, (size_t)sent);
     s->stats->bytes_sent += (uint64_t)sent;
     note_room(s, sent < len);
-    return 0;
+    return sent;
+}
+
+static int flush(hp_session *s)
+{
+    int rc = send_ciphertext(s);
+    return rc < 0 ? fail(s, rc, "sending to the venue") : 0;
 }
 
 /* What a full socket has left over, which may be nothing. */
@@ -170,14 +176,8 @@ static int send_rest(hp_session *s)
         rc = send_ciphertext(s);
     else
         note_room(s, !hp_io_has_room(s->io, s->port));
-    if (rc == 0 && s->send_by_ns && now_ns >= s->send_by_ns)
+    if (rc >= 0 && s->send_by_ns && now_ns >= s->send_by_ns)
         rc = -HP_ETIME_OUT;
-    return rc < 0 ? fail(s, rc, "sending to the venue") : 0;
-}
-
-int hp_session_flush(hp_session *s)
-{
-    int rc = send_ciphertext(s);
     return rc < 0 ? fail(s, rc, "sending to the venue") : 0;
 }
 
@@ -211,19 +211,37 @@ int hp_session_frame(hp_session *s, int opcode, const uint8_t *payload, size_t l
     return header + (int)len;
 }
 
-int hp_session_seal(hp_session *s, const uint8_t *frame, size_t len)
+static int seal(hp_session *s, const uint8_t *frame, size_t len)
 {
     int rc = hp_tls_seal(s->tls, frame, len);
     return rc < 0 ? fail(s, rc, "sealing for the venue") : 0;
 }
 
-static int send_frame(hp_session *s, int opcode, const uint8_t *payload, size_t len)
+/* A control frame: where the socket is full, it waits for room. */
+static int send_control(hp_session *s, int opcode, const uint8_t *payload, size_t len)
 {
     int n = hp_session_frame(s, opcode, payload, len, s->frame, sizeof s->frame);
     if (n < 0)
         return n;
-    int rc = hp_session_seal(s, s->frame, (size_t)n);
-    return rc < 0 ? rc : hp_session_flush(s);
+    int rc = seal(s, s->frame, (size_t)n);
+    return rc < 0 ? rc : flush(s);
+}
+
+/* What is sealed has its record number and cannot be taken back, so the kernel is asked before. */
+int hp_session_seal(hp_session *s, const uint8_t *frame, size_t len)
+{
+    if (hp_io_has_room(s->io, s->port))
+        return seal(s, frame, len);
+    note_room(s, 1);
+    return -EAGAIN;
+}
+
+/* Should it take nothing all the same, the session ends and what is sealed with it: an order must
+ * not leave later, when it is on the other session or killed. */
+int hp_session_flush(hp_session *s)
+{
+    int sent = send_ciphertext(s);
+    return sent > 0 ? 0 : fail(s, sent < 0 ? sent : -EAGAIN, "sending to the venue");
 }
 
 /* ---- sealed ahead ---------------------------------------------------------------------------- */
@@ -239,7 +257,7 @@ int hp_session_arm(hp_session *s, int slot, const uint8_t *frame, size_t len)
     s->cannot_arm = rc == 0;
     if (rc < 0)
         return fail(s, rc, "sealing for the venue");
-    if (rc == 1 && !hp_session_is_armed(s, slot) && hp_session_flush(s) < 0) /* a KeyUpdate */
+    if (rc == 1 && !hp_session_is_armed(s, slot) && flush(s) < 0) /* a KeyUpdate */
         return s->error;
     return rc;
 }
@@ -285,7 +303,7 @@ void hp_session_disarm(hp_session *s)
 static int send_close(hp_session *s, int code)
 {
     uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
-    return send_frame(s, HP_WS_CLOSE, payload, sizeof payload);
+    return send_control(s, HP_WS_CLOSE, payload, sizeof payload);
 }
 
 /* ---- bytes in ------------------------------------------------------------------------------- */
@@ -410,10 +428,10 @@ static int answer(hp_session *s)
     if (s->send_by_ns)
         return send_rest(s);
     if (!s->ping_waits || s->step != OPEN)
-        return hp_session_flush(s);
+        return flush(s);
     s->ping_waits = 0;
     s->stats->pings_answered++;
-    return send_frame(s, HP_WS_PONG, s->ping, s->ping_len);
+    return send_control(s, HP_WS_PONG, s->ping, s->ping_len);
 }
 
 static int read_and_answer(hp_session *s)
@@ -625,7 +643,13 @@ int hp_session_send_text(hp_session *s, const uint8_t *text, size_t len)
 {
     if (s->step != OPEN)
         return -HP_ENOT_READY;
-    return s->send_by_ns ? -EAGAIN : send_frame(s, HP_WS_TEXT, text, len);
+    if (s->send_by_ns)
+        return -EAGAIN;
+    int n = hp_session_frame(s, HP_WS_TEXT, text, len, s->frame, sizeof s->frame);
+    if (n < 0)
+        return n;
+    int rc = hp_session_seal(s, s->frame, (size_t)n);
+    return rc < 0 ? rc : hp_session_flush(s);
 }
 
 void hp_session_touch(hp_session *s)

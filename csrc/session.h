@@ -52,9 +52,10 @@ void hp_session_touch(hp_session *session);
  * for what it had to say before; then close_notify. An opening is given up at once. */
 void hp_session_close(hp_session *session);
 
-/* The same as hp_session_send_text() in three steps, so that each can be timed. An error of the
- * last two is the session's end, and nothing of the frame has left, nor will. A masked frame into
- * `out`: its length, or an error. */
+/* The same as hp_session_send_text() in three steps, so that each can be timed. After an error of
+ * the last two nothing of the frame has left, nor will: the session has failed, or the socket is
+ * full, nothing is sealed, and it is -EAGAIN. A masked frame into `out`: its length, or an error.
+ */
 int hp_session_frame(hp_session *session, int opcode, const uint8_t *payload, size_t len,
                      uint8_t *out, size_t cap);
 int hp_session_seal(hp_session *session, const uint8_t *frame, size_t len);

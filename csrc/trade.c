@@ -13,6 +13,7 @@
 /* A publisher with a `sequence` topic says itself when the block is over. */
 #define BLOCK_SAID_NS INT64_C(60000000000)
 #define SPENT_PER_RECORD 512
+#define SPENT_BYTES 37 /* of the journal for an outpoint, with its share of the record's header */
 
 typedef struct stopwatch {
     int64_t last_ns;
@@ -45,11 +46,11 @@ static int load(hp_engine *e, hp_order_event *o, stopwatch *w)
     if (o->armed)
         return 1;
     if (!hp_magazine_is_framed(m, i, w->last_ns)) {
-        hp_magazine_build(m, i, w->last_ns);
+        hp_magazine_build(m, i);
         lap(w, HP_STAGE_BUILD);
         hp_order_sign(&m->orders[i]);
         lap(w, HP_STAGE_SIGN);
-        int rc = hp_magazine_frame(m, o->session, i);
+        int rc = hp_magazine_frame(m, o->session, i, w->last_ns);
         lap(w, HP_STAGE_FRAME);
         if (rc < 0)
             return rc;
@@ -68,9 +69,9 @@ static int load_again(hp_engine *e, hp_order_event *o, stopwatch *w)
         !strcmp(m->rounds[i].sealed[o->session].client_id, o->client_id))
         return 1;
     o->armed = 0;
-    hp_magazine_rebuild(m, i, o->client_id, o->timestamp_ms, w->last_ns);
+    hp_magazine_rebuild(m, i, o->client_id, o->timestamp_ms);
     hp_order_sign(&m->orders[i]);
-    int rc = hp_magazine_frame(m, o->session, i);
+    int rc = hp_magazine_frame(m, o->session, i, w->last_ns);
     if (rc >= 0)
         rc = hp_magazine_seal(m, o->session, i);
     lap(w, HP_STAGE_SEAL);
@@ -207,6 +208,13 @@ void hp_trade_count(hp_engine *e, const hp_order_event *o)
             hp_hist_add(&e->stages[stage], o->stage_ns[stage]);
 }
 
+/* Room for the intents, and for every outpoint that finds no place in them. */
+static int journal_has_room(const hp_engine *e, const hp_tx *tx)
+{
+    uint64_t needed = HP_JOURNAL_RESERVE + (uint64_t)SPENT_BYTES * tx->n_in;
+    return hp_journal_ready(e->journal) && hp_journal_room(e->journal) >= needed;
+}
+
 /* A signal that a rule chose, from the gate to the wire. */
 static void act(hp_engine *e, const hp_tx *tx, const hp_signal *s, int doubt, hp_order_event *o)
 {
@@ -222,7 +230,7 @@ static void act(hp_engine *e, const hp_tx *tx, const hp_signal *s, int doubt, hp
         .rule = s->rule,
         .exchange = s->exchange,
         .ready = hp_engine_taker(e, -1) >= 0,
-        .journal = (uint8_t)hp_journal_ready(e->journal),
+        .journal = (uint8_t)journal_has_room(e, tx),
         .enabled = !e->magazine.disabled[o->order],
         .orders = 1,
         .doubt = (uint8_t)doubt,
@@ -286,6 +294,9 @@ static const hp_order_event *first_fired(const hp_engine *e, uint32_t n_acts)
 
 static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
 {
+    const hp_order_event *fired = first_fired(e, n_acts);
+    if (fired && tx->n_in > HP_INTENT_OUTPOINTS)
+        write_spent(e, tx, fired->txid); /* first: for these there is room */
     for (uint32_t i = 0; i < e->decision.n_signals; i++) {
         const hp_signal *s = &e->decision.signals[i];
         uint32_t n = hp_decision_outputs(&e->decision, tx, s->exchange, e->outputs,
@@ -294,9 +305,6 @@ static void report(hp_engine *e, const hp_tx *tx, uint32_t n_acts)
     }
     for (uint32_t i = 0; i < n_acts; i++)
         hp_engine_record(e, HP_RECORD_ORDER, &e->acts[i], sizeof e->acts[i], NULL, 0);
-    const hp_order_event *fired = first_fired(e, n_acts);
-    if (fired && tx->n_in > HP_INTENT_OUTPOINTS)
-        write_spent(e, tx, fired->txid);
 }
 
 /* An example for rehearsals, whose outpoints nobody has seen: a duplicate would not be walked to
@@ -387,7 +395,7 @@ int hp_trade(hp_engine *e, int source, const uint8_t *raw, size_t len, int64_t t
     hp_decision *d = &e->decision;
     hp_strategy_decide(&e->strategy, &tx, d);
     lap(&w, HP_STAGE_DECIDE);
-    blank.rx_ns = t_rx_ns;
+    blank.rx_ns = e->sources[source].held_up_ns ? e->sources[source].held_up_ns : t_rx_ns;
     blank.trigger_ns = w.last_ns;
     uint32_t n_acts = act_on_signals(e, &tx, doubt, &blank);
     hp_hist_add(&e->stages[HP_STAGE_DECODE], blank.stage_ns[HP_STAGE_DECODE]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import asdict
 from decimal import Decimal
@@ -19,6 +20,7 @@ from engine.latch import Latch
 from engine.records import Terms
 from engine.venues import binance
 
+ACCOUNT_DIGITS = 16  # enough to tell keys apart
 _E8 = 10**8
 
 
@@ -82,13 +84,23 @@ def rearm_ns(rearm_ms: int, recv_window_ms: int) -> int:
     return min(rearm_ms * 1_000_000, recv_window_ms * 1_000_000 // 4)
 
 
-def preamble(config: Config, book: Book) -> dict[str, Any]:
-    """What the numbers in a journal mean, and who wrote it."""
+def account(config: Config, credentials: Credentials) -> str:
+    """Whose orders a journal has: the exchange's address, and of the API key only a digest."""
+    digest = hashlib.sha256(credentials.api_key.encode()).hexdigest()
+    return f"{config.venue.host}:{config.venue.port} {digest[:ACCOUNT_DIGITS]}"
+
+
+def preamble(
+    config: Config, credentials: Credentials, book: Book, hands_off: str
+) -> dict[str, Any]:
+    """What the numbers in a journal mean, and who wrote it. `hands_off`: engine/hands_off.py."""
     return {
         "version": __version__,
         "pid": os.getpid(),
         "mode": "live" if config.engine.live else "dry-run",
         "venue": config.venue.url,
+        "account": account(config, credentials),
+        "hands_off": hands_off,
         "feeds": list(config.feed.endpoints),
         "exchanges": book.exchanges_by_id(),
         "markets": list(markets(config)),
@@ -98,11 +110,16 @@ def preamble(config: Config, book: Book) -> dict[str, Any]:
 
 
 def make_engine(
-    config: Config, credentials: Credentials, book: Book, journal: Journal, latch: Latch
+    config: Config,
+    credentials: Credentials,
+    book: Book,
+    journal: Journal,
+    latch: Latch,
+    hands_off: str,
 ) -> Engine:
     """An engine that is set up but knows nothing of earlier runs yet. ConfigError for what only the
     address book or the host's name service can tell."""
-    engine = Engine(book, _options(config), journal, preamble(config, book))
+    engine = Engine(book, _options(config), journal, preamble(config, credentials, book, hands_off))
     engine.set_limits(limits(config.risk))
     engine.use_latch(latch)
     for _ in markets(config):

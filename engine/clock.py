@@ -29,6 +29,14 @@ class Instant:
     mono_ns: int
     epoch_ns: int
 
+    @property
+    def apart_ns(self) -> int:
+        return self.epoch_ns - self.mono_ns
+
+    def offset_ms(self, ahead_ns: int) -> int:
+        """What CLOCK_REALTIME lacks to a clock that is so far ahead of CLOCK_MONOTONIC."""
+        return round((ahead_ns - self.apart_ns) / 1e6)
+
 
 def read_clocks() -> Instant:
     """Now. Of a few readings the quickest: between two clocks a thread may lose its turn."""
@@ -52,11 +60,10 @@ class StepWatch:
 
     def step_ns(self, now: Instant) -> int:
         """By how much it was moved since the last call; 0 below STEP_NS."""
-        apart = now.epoch_ns - now.mono_ns
-        step = 0 if self._apart_ns is None else apart - self._apart_ns
+        step = 0 if self._apart_ns is None else now.apart_ns - self._apart_ns
         if self._apart_ns is not None and abs(step) < STEP_NS:
             return 0
-        self._apart_ns = apart
+        self._apart_ns = now.apart_ns
         return step
 
 
@@ -71,6 +78,10 @@ class _Bounds:
     def later(self, at_ns: int) -> _Bounds:
         drift = max(0, at_ns - self.at_ns) * DRIFT_PPM // 1_000_000
         return _Bounds(self.low_ns - drift, self.high_ns + drift, at_ns)
+
+    @property
+    def middle_ns(self) -> int:
+        return (self.low_ns + self.high_ns) // 2
 
 
 class VenueClock:
@@ -88,6 +99,7 @@ class VenueClock:
         self._samples = 0
         self._asked: tuple[str, int] | None = None  # (request id, sent ns)
         self._void = False  # what it is answered says nothing about now
+        self._moved_ns: int | None = None  # when an answer contradicted those before
         self._next_ns = 0
 
     @property
@@ -115,12 +127,14 @@ class VenueClock:
     def answer(self, reply: binance.Reply, t_ns: int, now: Instant) -> str | None:
         """The reply to what asked() knows, taken off the wire at t_ns (CLOCK_MONOTONIC). A sentence
         when it contradicts the answers before, which are forgotten then; VenueError when it is no
-        time that can be."""
+        time that can be, which is asked again no sooner than a known clock is."""
         assert self._asked is not None
         sent_ns = self._asked[1]
         self._asked = None
+        self._next_ns = t_ns + EVERY_NS
         server_ns = _server_ms(reply, now) * 1_000_000
         if self._void:
+            self._next_ns = t_ns
             return None
         sample = _Bounds(
             server_ns - SLACK_NS - t_ns, server_ns + GRANULARITY_NS + SLACK_NS - sent_ns, t_ns
@@ -128,11 +142,15 @@ class VenueClock:
         known = self._bounds.later(t_ns) if self._bounds else sample
         low, high = max(known.low_ns, sample.low_ns), min(known.high_ns, sample.high_ns)
         if low > high:
+            moved_ns = sample.middle_ns - known.middle_ns
             self.forget()
             self._take(sample)
+            if self._moved_ns is not None and t_ns - self._moved_ns < EVERY_NS:
+                self._next_ns = t_ns + EVERY_NS  # it does so all the time
+            self._moved_ns = t_ns
             return (
-                f"the venue's clock moved by {_middle_ms(sample) - _middle_ms(known):+d} ms "
-                "against ours: no order is sent until it is measured anew"
+                f"the venue's clock moved by {moved_ns // 1_000_000:+d} ms against ours: no "
+                "order is sent until it is measured anew"
             )
         self._take(_Bounds(low, high, t_ns))
         return None
@@ -149,26 +167,19 @@ class VenueClock:
         self._next_ns = 0
         self._void = True
 
-    def uncertainty_ms(self, now: Instant) -> float | None:
-        """The offset is right within this; None when nothing was measured."""
-        if self._bounds is None:
-            return None
-        bounds = self._bounds.later(now.mono_ns)
-        return (bounds.high_ns - bounds.low_ns) / 2e6
-
-    def offset_ms(self, now: Instant) -> int | None:
-        """The venue's clock minus CLOCK_REALTIME; None while it is not known well enough."""
+    def ahead_ns(self, mono_ns: int) -> int | None:
+        """The venue's clock minus CLOCK_MONOTONIC; None while it is not known well enough."""
         if self._bounds is None or not self.measured:
             return None
-        bounds = self._bounds.later(now.mono_ns)
+        bounds = self._bounds.later(mono_ns)
         if bounds.high_ns - bounds.low_ns > 2 * self._most_ns:
             return None
-        middle = (bounds.low_ns + bounds.high_ns) // 2
-        return round((middle - (now.epoch_ns - now.mono_ns)) / 1e6)
+        return bounds.middle_ns
 
-
-def _middle_ms(bounds: _Bounds) -> int:
-    return (bounds.low_ns + bounds.high_ns) // 2_000_000
+    def offset_ms(self, now: Instant) -> int | None:
+        """The venue's clock minus CLOCK_REALTIME; None as with ahead_ns()."""
+        ahead_ns = self.ahead_ns(now.mono_ns)
+        return None if ahead_ns is None else now.offset_ms(ahead_ns)
 
 
 def _server_ms(reply: binance.Reply, now: Instant) -> int:

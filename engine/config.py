@@ -420,6 +420,8 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
 }
 
 
+BASIS_POINTS = 10_000  # the whole of a price
+
 # Of [venue], what may not be written side by side.
 _ALTERNATIVES = (
     ("api_key_env", "api_key_file"),
@@ -606,6 +608,12 @@ def _rule(table: _Table, min_signal_sat: int) -> RuleSettings:
     if values["type"] == "LIMIT" and values["price"] is None:
         raise ConfigError(
             f'{table.where} price is missing: a LIMIT order has one, like price = "65000"'
+        )
+    if values["side"] == "SELL" and values["take_profit_bp"] >= BASIS_POINTS:
+        raise table.refusal(
+            "take_profit_bp",
+            f"what was sold is bought back so much lower, and no price is: write less than "
+            f"{BASIS_POINTS}, or 0 for never",
         )
     exits_at_a_price = values["take_profit_bp"] or values["stop_loss_bp"]
     if values["time_in_force"] == "GTC" and exits_at_a_price and not values["exit_after_s"]:

@@ -101,6 +101,7 @@ class Links:
         self._now = Instant(0, 0)
         self._steps = StepWatch()
         self._told_offset_ms: int | None = None
+        self._ahead_ns: int | None = None  # the venue's clock minus CLOCK_MONOTONIC
         self._connects: deque[int] = deque()  # when
         self._asked_ever = 0
         self._filters_ns: int | None = None  # when they were told
@@ -131,14 +132,24 @@ class Links:
         return self._told_offset_ms
 
     def venue_ms(self) -> int:
-        """Venue time at the last tick, by our own clock where it is not known better."""
-        return self._now.epoch_ns // 1_000_000 + (self._told_offset_ms or 0)
+        """Venue time at the last tick: what it was when it was known last, carried on by
+        CLOCK_MONOTONIC, which nobody sets. Until a session is ready it may be our own guess."""
+        return (self._now.mono_ns + (self._ahead_ns or 0)) // 1_000_000
+
+    def read_filters_again(self) -> None:
+        """An order was refused by rules that `Port.filters` did not tell."""
+        if self._preferred is not None:
+            link = self._links[self._preferred]
+            if "exchangeInfo" not in link.steps:
+                link.steps.append("exchangeInfo")
 
     # ---- time goes on ----------------------------------------------------------------------------
 
     def tick(self, now: Instant) -> None:
         """Whatever is due. Call it every few milliseconds, each time with a fresh reading."""
         self._now = now
+        if self._ahead_ns is None:
+            self._ahead_ns = now.apart_ns  # until it is measured
         self._watch_our_clock()
         for link in self._links:
             match link.state:
@@ -255,7 +266,7 @@ class Links:
     def _ask_time(self, link: Link) -> None:
         """Its clock is its pulse, too."""
         now_ns, venue_ms = self._now.mono_ns, self.venue_ms()
-        if link.clock.due(now_ns) and not self.limits.paused(venue_ms):
+        if link.clock.due(now_ns) and self.limits.may_ask("time", venue_ms, urgent=True):
             self.limits.count("time", venue_ms)
             self._port.text(link.number, link.clock.ask(self._new_id(), now_ns))
 
@@ -270,7 +281,9 @@ class Links:
             self._make_ready(link)
 
     def _ask(self, link: Link, method: str, offset_ms: int) -> None:
-        if not self.limits.may_ask(method, self.venue_ms()):
+        # Without a session nothing can be cancelled, and without its stream nobody knows what to.
+        urgent = link.state is State.PREPARING or method == self._requests.subscribe_method
+        if not self.limits.may_ask(method, self.venue_ms(), urgent=urgent):
             return
         request_id = self._new_id()
         timestamp_ms = self._now.epoch_ns // 1_000_000 + offset_ms
@@ -494,7 +507,7 @@ class Links:
         link = self._links[session]
         if link.state is State.READY:
             self._port.notice(f"the user data stream of session {session} has ended: asking again")
-            link.steps.append(self._requests.subscribe_method)
+            link.steps.appendleft(self._requests.subscribe_method)
 
     def _heed(self, pause: Pause | None) -> None:
         if pause is None:
@@ -513,7 +526,7 @@ class Links:
         except VenueError as error:
             if reply.status in (SLOW_DOWN, BANNED):
                 return
-            if link.state is State.READY:
+            if link.state is State.READY and reply.status < 500:  # else no session would be better
                 self._part(link, Parting(str(error), self._timing.drain))
             elif link.state is State.PREPARING:
                 self._give_up(link, str(error))
@@ -530,6 +543,8 @@ class Links:
             return  # the step is still there, for when the pause is over
         if method in link.steps:
             link.steps.remove(method)
+        if method == "account.rateLimits.orders":
+            self._counts_ns = self._now.mono_ns  # a refusal is not asked again any sooner
         if reply.status == 200:
             self._on_success(link, method, reply)
         else:
@@ -537,7 +552,6 @@ class Links:
 
     def _on_success(self, link: Link, method: str, reply: Reply) -> None:
         if method == "account.rateLimits.orders":
-            self._counts_ns = self._now.mono_ns
             self.limits.on_limits(reply.rows or (), self.venue_ms())
         elif method == "exchangeInfo":
             try:
@@ -594,15 +608,16 @@ class Links:
 
     def _tell_clock(self) -> None:
         """One decision of both: the preferred session's clock, else the other's."""
+        preferred_first = sorted(self._links, key=lambda link: link.number != self._preferred)
+        known = [
+            ahead_ns
+            for link in preferred_first
+            if (ahead_ns := link.clock.ahead_ns(self._now.mono_ns)) is not None
+        ]
+        if known:
+            self._ahead_ns = known[0]
         if self._preferred is None:
             return
-        links = [self._links[self._preferred], self._other(self._links[self._preferred])]
-        known = [
-            offset_ms
-            for link in links
-            if link.state is State.READY
-            and (offset_ms := link.clock.offset_ms(self._now)) is not None
-        ]
         told = self._told_offset_ms
         if not known:
             if told is not None:
@@ -612,6 +627,8 @@ class Links:
                     f"the clock of {self._venue} is not known well enough: no order is sent until "
                     "it is measured anew"
                 )
-        elif told is None or abs(known[0] - told) > 1:  # 1 ms is the rounding's
-            self._told_offset_ms = known[0]
-            self._port.clock(known[0])
+            return
+        offset_ms = self._now.offset_ms(known[0])
+        if told is None or abs(offset_ms - told) > 1:  # 1 ms is the rounding's
+            self._told_offset_ms = offset_ms
+            self._port.clock(offset_ms)

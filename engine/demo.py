@@ -24,7 +24,6 @@ from engine.scan import btc_argument, write_json
 from engine.wallets import add_book_argument
 
 START_S = 20.0
-SETTLE_S = 0.3  # a subscription reaches a PUB socket a moment after its connection
 DRAIN_S = 20.0
 ORDER = {"side": "SELL", "symbol": "BTCUSDT", "type": "MARKET", "quantity": "0.00100"}
 
@@ -161,7 +160,7 @@ def _start_exchange(children: Children, folder: Path, ledger: Path, cpus: Sequen
 def _start_node(
     children: Children, folder: Path, options: argparse.Namespace, cpus: Sequence[int]
 ) -> Line:
-    arguments = ["--start-on-stdin", "--rate", str(options.rate)]
+    arguments = ["--start-on-stdin", "--await-subscriber", "--rate", str(options.rate)]
     if options.blocks:
         arguments += ["--blocks", *map(str, options.blocks)]
     else:
@@ -245,7 +244,6 @@ class _Play:
         report.show(self._console, record)
         match record["record"]:
             case "ready":
-                time.sleep(SETTLE_S)
                 children.tell("node", "go")
             case "signal":
                 self.signals.append({k: v for k, v in record.items() if k != "record"})

@@ -11,50 +11,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 from engine import client_ids
+from engine.exit_plan import (
+    ExitPlan,
+    Market,
+    exit_side,
+    floor,
+    is_over,
+    resting_kind,
+    shortfall,
+    targets,
+)
 from engine.lifecycle import KEPT
 from engine.order import Leg, Order
 from engine.positions import is_base
 from engine.venues.binance_events import ZERO
+from engine.venues.binance_refusals import doubts_rules, is_for_long, lacks_balance
 
 AGAIN_FIRST_S = 1
 AGAIN_MOST_S = 60
 CANCEL_AGAIN_S = 5
-BASIS_POINTS = Decimal(10_000)
+NS_PER_S = 1_000_000_000
 
-# errors.md: the exchange is busy or wants less of us; the same order may be taken later. Every
-# other refusal of a resting exit is taken as: it does not hold such an order here.
-BUSY_CODES = frozenset({-1000, -1001, -1003, -1008, -1015, -1016, -1021})
+# The price of a quiet market is found to be still so every few seconds (engine/prices.py).
+PRICE_AGE_LEAST_S = 10
+LONG_AGAIN_S = 3600  # after a refusal that is not over soon
+# Of an exit's ids those for a resting order: the rest is kept for leaving at market.
+RESTING_ATTEMPTS_MAX = client_ids.ATTEMPTS_MAX // 2
+
 # The risk gate's refusals that pass within seconds: each next attempt is as early as the first.
 PASSING = frozenset({"venue-limit", "not-ready", "journal"})
-FILTER_FAILURE = -1013
-# filters.md: what a MARKET order is too small for
-TOO_SMALL = ("LOT_SIZE", "MIN_NOTIONAL", "NOTIONAL")
-
-
-@dataclass(frozen=True, slots=True)
-class ExitPlan:
-    """When a rule's entries are left: so long after they were sent, at so much profit or so much
-    loss (basis points of the entry price). None: not for that reason."""
-
-    after_s: int | None = None
-    take_profit_bp: int | None = None
-    stop_loss_bp: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """What the exchange takes of a symbol (filters.md PRICE_FILTER, LOT_SIZE, NOTIONAL; heading
-    "Exchange information", ocoAllowed and orderTypes)."""
-
-    tick_size: Decimal
-    step_size: Decimal
-    min_quantity: Decimal
-    min_notional: Decimal
-    oco_allowed: bool = True
-    order_types: frozenset[str] = frozenset({"LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS"})
+# A MARKET order's worth is taken at an average of late prices (filters.md, NOTIONAL): at most so
+# much more than at the last one.
+AVERAGE_MOST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +100,33 @@ class _Closing:
     plan: ExitPlan
     exits: dict[str, Order] = field(default_factory=dict)
     posted: str = ""  # handed out; nothing has been heard of it
-    held: bool = False  # the venue does not hold its exit: only the prices here say when to leave
     leaving: bool = False  # at market, as soon as nothing rests
     failures: int = 0
-    failed: bool = False  # since the last look: wait before the next attempt
+    wait_s: int = 0  # before the next attempt, from the next look on
+    shortfalls: int = 0  # how often the venue has said that there is not so much to sell
     complaint: str = ""  # the last notice
-    next_ns: int = 0
+    place_ns: int = 0  # not before that
+    cancel_ns: int = 0  # nor this
+    placed_ns: int = 0  # the last one
+    small: bool = False  # the venue has no order for so little at this price
     done: bool = False
 
     def alive(self) -> list[Order]:
         return [order for order in self.exits.values() if not order.ended]
+
+    def offered(self) -> Decimal:
+        """More than is open when the venue has an exit after all that it had rejected."""
+        return sum((order.quantity - order.filled for order in self.alive()), ZERO)
 
     def is_left(self) -> bool:
         """There was nothing to leave, or all of it has been."""
         if not self.entry.ended or self.posted or self.alive():
             return False
         return not self.entry.filled or (self.entry.fills_known and _open_quantity(self) <= 0)
+
+    def has_more(self, filled: Decimal) -> bool:
+        """It was left when that much was filled, but the venue has more of it after all."""
+        return self.entry.filled > filled or not self.entry.ended or bool(self.alive())
 
     def live_legs(self) -> list[tuple[Order, Leg]]:
         return [(order, leg) for order in self.alive() for leg in order.legs if leg.end is None]
@@ -136,41 +138,45 @@ class _Closing:
 class Exits:
     """All entries whose rules have a plan. `plans` go by the rule's name."""
 
-    def __init__(self, plans: Mapping[str, ExitPlan]) -> None:
+    def __init__(self, plans: Mapping[str, ExitPlan], max_price_age_ns: int = 0) -> None:
+        """A price that is older is none, but see PRICE_AGE_LEAST_S."""
         self._plans = plans
+        self._price_age_ns = max(max_price_age_ns, PRICE_AGE_LEAST_S * NS_PER_S)
         self._markets: dict[str, Market] = {}
-        self._prices: dict[str, tuple[Decimal, Decimal]] = {}
+        self._prices: dict[str, tuple[Decimal, Decimal, int]] = {}
+        self._blind: set[str] = set()  # symbols that are watched here, without a price
         self._closings: dict[str, _Closing] = {}
-        self._done: dict[str, None] = {}  # ids of entries that are left, oldest first
-        self._killed = False
-        self._hands_off_before_ms = 0
+        self._done: dict[str, _Closing] = {}  # of entries that are left, oldest first
+        self._begun = self._killed = False
+        self._rules_doubted = False
         self._notices: list[str] = []
 
     # ---- what happens --------------------------------------------------------------------------
 
-    def hands_off(self, before_ms: int) -> None:
-        """Before anything else: no entry with an earlier timestamp (venue time) is left by us."""
-        self._hands_off_before_ms = before_ms
-
     def set_market(self, symbol: str, market: Market) -> None:
         self._markets[symbol] = market
 
-    def on_price(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
-        self._prices[symbol] = (bid, ask)
+    def on_price(self, symbol: str, bid: Decimal, ask: Decimal, t_ns: int) -> None:
+        """It was so at `t_ns` (CLOCK_MONOTONIC)."""
+        self._prices[symbol] = (bid, ask, t_ns)
 
     def on_order(self, order: Order) -> None:
         """An order as it is now: every one that engine/lifecycle.py returns, entry or exit."""
         if not order.live:
             return
         entry_id = order.parent or order.client_id
-        if entry_id in self._done:
+        closing = self._closings.get(entry_id) or self._done.get(entry_id) or self._begin(order)
+        if closing is None:
             return
-        if not order.parent:
-            self._on_entry(order)
-        elif entry_id in self._closings:
-            self._on_exit(self._closings[entry_id], order)
-        closing = self._closings.get(entry_id)
-        if closing is not None and (closing.done or closing.is_left()):
+        filled = closing.entry.filled
+        if order.parent:
+            self._on_exit(closing, order)
+        else:
+            closing.entry = order
+        if entry_id in self._done and closing.has_more(filled):
+            closing.done = False
+            self._closings[entry_id] = self._done.pop(entry_id)
+        if entry_id in self._closings and (closing.done or closing.is_left()):
             self._finish(entry_id)
 
     def on_refused(self, client_id: str, reason: str) -> None:
@@ -188,25 +194,37 @@ class Exits:
 
     # ---- what to do ----------------------------------------------------------------------------
 
-    def actions(self, now_ns: int, venue_ms: int) -> list[Action]:
+    def actions(self, now_ns: int, venue_ms: int | None) -> list[Action]:
         """What to do now; what is returned counts as done. Without a ready session it is not
-        called. `now_ns` is CLOCK_MONOTONIC, `venue_ms` venue time."""
+        called. `now_ns` is CLOCK_MONOTONIC, `venue_ms` venue time: None while it is not known, and
+        then no entry's time is over."""
         if self._killed:
             return []
+        if not self._begun:
+            self._begin_run()
         found = []
+        blind = set()
         for client_id, closing in list(self._closings.items()):
             action = self._next(closing, now_ns, venue_ms)
             if action is not None:
                 found.append(action)
+            elif self._price(closing, now_ns) is None and any(self._uncovered(closing)):
+                blind.add(closing.entry.spec.symbol)
             if closing.done:
                 self._finish(client_id)
+        for symbol in sorted(blind - self._blind):
+            self._notices.append(
+                f"the price of {symbol} is not known now: until it is, what no order at the venue "
+                "covers is left neither at its stop nor at its profit"
+            )
+        self._blind = blind
         return found
 
     def left(self) -> list[Left]:
         """What is not closed."""
         found = []
         for closing in self._closings.values():
-            if not closing.entry.filled:
+            if not closing.entry.filled or closing.small:
                 continue
             states = ", ".join(order.status for order in closing.alive())
             words = f"its exit is {states}" if states else "no exit is on its way"
@@ -222,23 +240,23 @@ class Exits:
             )
         return found
 
+    def take_doubts(self) -> bool:
+        """Since the last call the venue has refused something by rules that `set_market` did not
+        tell: they should be read again."""
+        doubted, self._rules_doubted = self._rules_doubted, False
+        return doubted
+
     def take_notices(self) -> list[str]:
         notices, self._notices = self._notices, []
         return notices
 
     # ---- orders --------------------------------------------------------------------------------
 
-    def _on_entry(self, order: Order) -> None:
-        closing = self._closings.get(order.client_id)
-        if closing is not None:
-            if closing.done and order.filled > closing.entry.filled:  # it was taken for ended
-                closing.done = False
-                self._done.pop(order.client_id, None)
-            closing.entry = order
-            return
+    def _begin(self, order: Order) -> _Closing | None:
         plan = self._plans.get(order.rule or "")
-        if plan is not None and order.timestamp_ms >= self._hands_off_before_ms:
-            self._closings[order.client_id] = _Closing(order, plan)
+        if order.parent or plan is None:
+            return None
+        return self._closings.setdefault(order.client_id, _Closing(order, plan))
 
     def _on_exit(self, closing: _Closing, order: Order) -> None:
         before = closing.exits.get(order.client_id)
@@ -248,7 +266,9 @@ class Exits:
         if client_ids.leg_of(order.client_id) == client_ids.MARKET:
             closing.leaving = True  # also when it is the journal that tells
         if order.status in ("acked", "partially-filled"):
-            closing.failures, closing.failed = 0, False
+            closing.wait_s = 0  # it is the next attempt
+        if order.filled > (before.filled if before is not None else ZERO):
+            closing.failures = closing.shortfalls = 0
         if order.ended and (before is None or not before.ended):
             self._on_exit_end(closing, order)
 
@@ -256,188 +276,197 @@ class Exits:
         if order.status == "filled":
             return
         resting = client_ids.leg_of(order.client_id) != client_ids.MARKET
+        if resting and closing.leaving:  # that end was asked for
+            return
         words = f"the exit {order.client_id} is {order.status}"
         if order.reason:
             words += f" ({order.reason})"
-        if order.status == "rejected" and order.code not in BUSY_CODES and resting:
-            closing.held = True
-            words += ": its prices are watched here from now on, and only while this runs"
-        if not resting and order.code == FILTER_FAILURE and order.reason.endswith(TOO_SMALL):
-            self._report_dust(closing)
-            return
-        if not (resting and closing.leaving):  # that end was asked for
-            self._fail(closing, words)
+        if order.status == "rejected" and doubts_rules(order.code, order.reason):
+            self._rules_doubted = True
+        if lacks_balance(order.code, order.reason) and order.spec.side == "SELL":
+            closing.shortfalls += 1
+        for_long = resting and order.status == "rejected" and is_for_long(order.code, order.reason)
+        if for_long:
+            words += ": its prices are watched here for an hour, and only while this runs"
+        self._fail(closing, words)
+        if for_long:
+            closing.wait_s = LONG_AGAIN_S
 
     def _fail(self, closing: _Closing, words: str) -> None:
         closing.failures += 1
-        closing.failed = True
+        closing.wait_s = min(AGAIN_FIRST_S << min(closing.failures - 1, 16), AGAIN_MOST_S)
+        self._complain(closing, words)
+
+    def _complain(self, closing: _Closing, words: str) -> None:
         if words != closing.complaint:
             self._notices.append(words)
         closing.complaint = words
 
+    def _begin_run(self) -> None:
+        """So far the journal has told; and what an earlier run waited for this one asks at once."""
+        self._begun = True
+        for closing in self._closings.values():
+            closing.wait_s = 0
+
     # ---- the next step -------------------------------------------------------------------------
 
-    def _next(self, closing: _Closing, now_ns: int, venue_ms: int) -> Action | None:
+    def _next(self, closing: _Closing, now_ns: int, venue_ms: int | None) -> Action | None:
         entry = closing.entry
-        if closing.failed:
-            closing.failed = False
-            closing.next_ns = now_ns + _delay_ns(closing.failures)
+        if closing.wait_s:
+            closing.place_ns, closing.wait_s = now_ns + closing.wait_s * NS_PER_S, 0
         market = self._markets.get(entry.spec.symbol)
-        over = _is_over(entry, closing.plan, venue_ms)
-        if over or (not closing.posted and self._is_reached(closing, market)):
-            closing.leaving = True
+        over = is_over(entry, closing.plan, venue_ms)
+        if over or self._is_reached(closing, now_ns):
+            self._leave(closing)
         if not entry.ended:
             return self._cancel(closing, entry, now_ns) if closing.leaving else None
         if market is None or not entry.fills_known or closing.posted:
             return None
         alive = closing.alive()
-        if alive:
-            return self._cancel(closing, alive[0], now_ns) if closing.leaving else None
-        return self._place(closing, market, now_ns)
+        if not alive:
+            return self._place(closing, market, now_ns)
+        if _rests(alive[0]) and now_ns - closing.placed_ns >= AGAIN_MOST_S * NS_PER_S:
+            closing.failures = 0
+        unwanted = closing.leaving or closing.offered() > _open_quantity(closing)
+        return self._cancel(closing, alive[0], now_ns) if unwanted else None
+
+    def _leave(self, closing: _Closing) -> None:
+        """At market, whatever what should rest at the venue has to wait for."""
+        if not closing.leaving:
+            closing.leaving = True
+            closing.failures = closing.place_ns = 0
 
     def _cancel(self, closing: _Closing, order: Order, now_ns: int) -> Cancel | None:
         """What rests, before anything else is sent. What may not have arrived is asked for first
         (engine/lifecycle.py), and a MARKET order ends by itself."""
-        resting = order.status in ("acked", "partially-filled") and not order.ends_at_once
-        if not resting or now_ns < closing.next_ns:
+        if not _rests(order) or now_ns < closing.cancel_ns:
             return None
-        closing.next_ns = now_ns + CANCEL_AGAIN_S * 1_000_000_000
+        closing.cancel_ns = now_ns + CANCEL_AGAIN_S * NS_PER_S
         leg = next(leg for leg in order.legs if leg.end is None)
         return Cancel(leg.client_id, order.spec.symbol, leg.order_id)
 
     def _place(self, closing: _Closing, market: Market, now_ns: int) -> Place | None:
-        quantity = _floor(_open_quantity(closing), market.step_size)
-        if quantity < max(market.min_quantity, market.step_size):
-            self._report_dust(closing)
+        entry = closing.entry
+        missing = shortfall(_brought(entry), market.step_size, closing.shortfalls)
+        held = floor(_open_quantity(closing) - missing, market.step_size)
+        if held < max(market.resting.min_quantity, market.step_size):
+            self._report_dust(closing, market)
             return None
-        kind = _kind(closing, market)
-        if kind is None or (now_ns < closing.next_ns and closing.failures):
+        take, stop = targets(entry, closing.plan, market) if not closing.leaving else (None, None)
+        kind = client_ids.MARKET if closing.leaving else resting_kind(take, stop, market)
+        attempt = closing.attempt()
+        no_ids = not closing.leaving and attempt >= RESTING_ATTEMPTS_MAX
+        if kind is None or no_ids or now_ns < closing.place_ns:
             return None
-        if quantity * self._price(closing) < market.min_notional:
-            self._report_dust(closing)
+        last = self._price(closing, now_ns) or entry.average or ZERO
+        prices = [price for price in (take, stop) if price is not None]
+        quantity = self._cut(closing, market, held, last, prices)
+        if not quantity:
             return None
-        if closing.attempt() >= client_ids.ATTEMPTS_MAX:
+        if attempt >= client_ids.ATTEMPTS_MAX:
             self._notices.append(
-                f"{closing.entry.client_id} could not be left in {closing.attempt()} attempts: "
-                f"close {quantity:f} {closing.entry.spec.symbol} by hand"
+                f"{entry.client_id} could not be left in {attempt} attempts: close {held:f} "
+                f"{entry.spec.symbol} by hand"
             )
             closing.done = True
             return None
-        take, stop = targets(closing.entry, closing.plan, market)
-        entry = closing.entry
-        closing.posted = client_ids.exit_id(entry.client_id, kind, closing.attempt())
-        closing.next_ns = 0
+        closing.posted = client_ids.exit_id(entry.client_id, kind, attempt)
+        closing.cancel_ns, closing.placed_ns = 0, now_ns
         return Place(
             client_id=closing.posted,
             parent=entry.client_id,
             symbol=entry.spec.symbol,
-            side=_exit_side(entry),
+            side=exit_side(entry),
             quantity=quantity,
-            take_price=take if kind in (client_ids.OCO, client_ids.TAKE_PROFIT) else None,
-            stop_price=stop if kind in (client_ids.OCO, client_ids.STOP_LOSS) else None,
+            take_price=take,
+            stop_price=stop,
         )
 
-    def _report_dust(self, closing: _Closing) -> None:
+    def _cut(
+        self,
+        closing: _Closing,
+        market: Market,
+        held: Decimal,
+        last: Decimal,
+        prices: list[Decimal],
+    ) -> Decimal:
+        """As much of it as one order may have, at market or resting at these `prices`; 0 when that
+        is too little for one, until the price or the venue's rules change."""
+        at_market = market.at_market.cut(held, market.step_size, last, AVERAGE_MOST * last)
+        closing.small = not at_market
+        quantity = at_market
+        if prices:
+            quantity = market.resting.cut(held, market.step_size, min(prices), max(prices))
+        if not quantity:
+            entry = closing.entry
+            words = f"{held:f} {entry.spec.symbol} of {entry.client_id} is too little"
+            here = " to rest at the venue: its prices are watched here, and only while this runs"
+            self._complain(closing, words + (here if at_market else " for an order now and stays"))
+        return quantity
+
+    def _report_dust(self, closing: _Closing, market: Market) -> None:
         closing.done = True
         quantity = _open_quantity(closing)
-        market = self._markets.get(closing.entry.spec.symbol)
-        if market is None or quantity >= market.step_size:
+        if quantity >= market.step_size:
             self._notices.append(
                 f"{quantity:f} {closing.entry.spec.symbol} of {closing.entry.client_id} is too "
                 "little for an order of its own and stays"
             )
 
     def _finish(self, client_id: str) -> None:
-        """The id is kept as long as engine/lifecycle.py may tell of this entry: it keeps no more
-        complete orders than that, and every entry that is left has brought one."""
-        del self._closings[client_id]
-        self._done[client_id] = None
+        """It is kept as long as engine/lifecycle.py may tell of this entry: that keeps no more
+        complete orders, and every entry that is left has brought one."""
+        self._done[client_id] = self._closings.pop(client_id)
         if len(self._done) > KEPT:
             del self._done[next(iter(self._done))]
 
     # ---- prices --------------------------------------------------------------------------------
 
-    def _price(self, closing: _Closing) -> Decimal:
-        """What the exit would be worth: the last price, or the entry's."""
-        bid, ask = self._prices.get(closing.entry.spec.symbol, (None, None))
-        price = bid if _exit_side(closing.entry) == "SELL" else ask
-        return price or closing.entry.average or ZERO
+    def _price(self, closing: _Closing, now_ns: int) -> Decimal | None:
+        """At which it could be left now."""
+        bid, ask, t_ns = self._prices.get(closing.entry.spec.symbol, (ZERO, ZERO, 0))
+        if not bid or now_ns - t_ns > self._price_age_ns:
+            return None
+        return bid if exit_side(closing.entry) == "SELL" else ask
 
-    def _is_reached(self, closing: _Closing, market: Market | None) -> bool:
+    def _is_reached(self, closing: _Closing, now_ns: int) -> bool:
         """The price is where it should be left, and no order at the venue is there for that."""
-        prices = self._prices.get(closing.entry.spec.symbol)
-        if market is None or prices is None:
+        price = self._price(closing, now_ns)
+        if price is None:
             return False
-        bid, ask = prices
+        take, stop = self._uncovered(closing)
+        if exit_side(closing.entry) == "SELL":
+            return (take is not None and price >= take) or (stop is not None and price <= stop)
+        return (take is not None and price <= take) or (stop is not None and price >= stop)
+
+    def _uncovered(self, closing: _Closing) -> tuple[Decimal | None, Decimal | None]:
+        """The targets for which no order is at the venue, nor on its way there."""
+        market = self._markets.get(closing.entry.spec.symbol)
+        if market is None or closing.posted or closing.leaving:
+            return None, None
         take, stop = targets(closing.entry, closing.plan, market)
         covered = {client_ids.leg_of(leg.client_id) for _, leg in closing.live_legs()}
-        if client_ids.TAKE_PROFIT in covered:
-            take = None
-        if client_ids.STOP_LOSS in covered:
-            stop = None
-        if _exit_side(closing.entry) == "SELL":
-            return (take is not None and bid >= take) or (stop is not None and bid <= stop)
-        return (take is not None and ask <= take) or (stop is not None and ask >= stop)
+        return (
+            None if client_ids.TAKE_PROFIT in covered else take,
+            None if client_ids.STOP_LOSS in covered else stop,
+        )
 
 
-def targets(entry: Order, plan: ExitPlan, market: Market) -> tuple[Decimal | None, Decimal | None]:
-    """The prices at which the plan takes the profit and stops the loss; rounded to the tick size so
-    that none is reached too early."""
-    average = entry.average
-    if average is None:
-        return None, None
-    gain = 1 if entry.spec.side == "BUY" else -1
-
-    def price(bp: int | None, sign: int) -> Decimal | None:
-        if bp is None:
-            return None
-        wanted = average * (1 + sign * bp / BASIS_POINTS)
-        rounding = ROUND_CEILING if sign > 0 else ROUND_FLOOR
-        ticks = (wanted / market.tick_size).to_integral_value(rounding)
-        return ticks * market.tick_size
-
-    return price(plan.take_profit_bp, gain), price(plan.stop_loss_bp, -gain)
+def _rests(order: Order) -> bool:
+    """At the venue, until something happens."""
+    return order.status in ("acked", "partially-filled") and not order.ends_at_once
 
 
-def _kind(closing: _Closing, market: Market) -> str | None:
-    """Which order to send; None: none until the price or the time comes."""
-    plan = closing.plan
-    if closing.leaving:
-        return client_ids.MARKET
-    if closing.held:
-        return None
-    if plan.take_profit_bp is not None and plan.stop_loss_bp is not None:
-        able = market.oco_allowed and {"LIMIT_MAKER", "STOP_LOSS"} <= market.order_types
-        return client_ids.OCO if able else None
-    if plan.take_profit_bp is not None:
-        return client_ids.TAKE_PROFIT if "LIMIT" in market.order_types else None
-    if plan.stop_loss_bp is not None:
-        return client_ids.STOP_LOSS if "STOP_LOSS" in market.order_types else None
-    return None
-
-
-def _exit_side(entry: Order) -> str:
-    return "SELL" if entry.spec.side == "BUY" else "BUY"
+def _brought(entry: Order) -> Decimal:
+    """What is held of it. More than was ordered is a mistake of the venue's, or nobody's order."""
+    quantity = min(entry.filled, entry.quantity or entry.filled)
+    if entry.spec.side == "BUY":
+        quantity -= sum(
+            (fee for asset, fee in entry.fees if is_base(entry.spec.symbol, asset)), ZERO
+        )
+    return quantity
 
 
 def _open_quantity(closing: _Closing) -> Decimal:
     """What the entry has brought, less what its exits have filled."""
-    entry = closing.entry
-    brought = entry.filled
-    if entry.spec.side == "BUY":
-        brought -= sum(
-            (fee for asset, fee in entry.fees if is_base(entry.spec.symbol, asset)), ZERO
-        )
-    return brought - sum((order.filled for order in closing.exits.values()), ZERO)
-
-
-def _is_over(entry: Order, plan: ExitPlan, venue_ms: int) -> bool:
-    return plan.after_s is not None and venue_ms >= entry.timestamp_ms + plan.after_s * 1000
-
-
-def _floor(quantity: Decimal, step: Decimal) -> Decimal:
-    return (quantity / step).to_integral_value(ROUND_FLOOR) * step
-
-
-def _delay_ns(failures: int) -> int:
-    return min(AGAIN_FIRST_S << min(failures - 1, 16), AGAIN_MOST_S) * 1_000_000_000
+    return _brought(closing.entry) - sum((exit_.filled for exit_ in closing.exits.values()), ZERO)

@@ -110,6 +110,8 @@ def _wanted(order: Order, leg: Leg) -> tuple[str | None, float]:
     if leg.end is not None:
         wanted = leg.trades_missing and leg.order_id is not None
         return (client_ids.TRADES if wanted else None), TRADES_S
+    if leg.lost:
+        return None, 0
     if order.status == "unknown":
         return client_ids.STATUS, 0
     if not leg.accepted and order.status in ("intent", "sent"):

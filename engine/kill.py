@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 
+from engine.errors import LatchError
+from engine.hands_off import set_mark
 from engine.latch import Latch, add_latch_arguments, chosen_latch, describe
 
 
@@ -23,6 +25,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"{path}: was set already, {describe(before)}")
     latch.set(options.reason)
     print(f"{path}: set; no order leaves until `harpoon reset --yes`")
+    try:
+        set_mark(path)
+    except LatchError as error:
+        print(error)
     print("what is open at the exchange is cancelled by the run that has it open, or the next one")
     if not was_there:
         print("there was no latch before, so no engine had this one open: is it the right file?")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import time
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,33 +121,6 @@ def add_latch_arguments(parser: argparse.ArgumentParser) -> None:
 def chosen_latch(options: argparse.Namespace) -> Path:
     path: Path = options.latch or latch_of(options.config)
     return path
-
-
-def hands_off_file(latch: Path) -> Path:
-    return latch.with_name(latch.name + ".hands-off")
-
-
-def keep_hands_off(latch: Path, now_ms: int) -> None:
-    """What was entered before now is for somebody else to leave. LatchError when that cannot be
-    written."""
-    file = hands_off_file(latch)
-    try:
-        file.write_text(f"{now_ms}\n")
-    except OSError as error:
-        raise LatchError(
-            f"{file} cannot be written ({error.strerror}): nothing was reset"
-        ) from error
-
-
-def hands_off_before_ms(latch: Path) -> int:
-    """Since the epoch; 0 when nobody has said so. What is in the file and no time counts as now:
-    rather a position too many for a person than an order too many."""
-    try:
-        return int(hands_off_file(latch).read_text())
-    except FileNotFoundError:
-        return 0
-    except (OSError, ValueError):
-        return time.time_ns() // 1_000_000
 
 
 def describe(state: LatchState) -> str:

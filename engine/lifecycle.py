@@ -29,7 +29,9 @@ from engine.venues.binance_events import (
 
 KEPT = 4096  # orders that are complete, for what comes late
 OF_PYTHON = 0xFFFF  # Intent.order of an order that has no template
-NO_SUCH_ORDER, ORDER_ARCHIVED = -2013, -2026  # errors.md
+NO_SUCH_ORDER, ORDER_ARCHIVED, UNSUPPORTED_OPERATION = -2013, -2026, -1020  # errors.md
+NEVER = "never arrived at the venue"
+DENIED_MS_MOST = 86_400_000
 E8 = Decimal(10) ** 8
 
 EXIT_TYPES = {
@@ -231,7 +233,10 @@ class Orders:
             return []
         if asks == client_ids.PLACE:
             return self._on_placed(order, reply, t_ns)
-        leg = next(leg for leg in order.legs if leg.client_id == client_id)
+        leg = order.leg(client_id)
+        if leg is None:
+            self.strangers += 1
+            return []
         if asks == client_ids.TRADES:
             return self._on_trades(order, leg, reply)
         if asks == client_ids.STATUS:
@@ -316,14 +321,31 @@ class Orders:
         asked_ms = self._inquiries.answered(leg.client_id, final=bool(reports))
         if reports:
             return self._changed(order, self._hear(order, leg, reports[0]))
-        if leg.accepted or leg.end is not None:
+        if leg.end is not None:
             return []
+        if leg.accepted:
+            if reply.code != NO_SUCH_ORDER or asked_ms is None:
+                return []
+            return self._on_denied(order, leg, asked_ms)
         if reply.code == ORDER_ARCHIVED:
             return self._changed(order, self._end_leg(order, leg, "expired", _why(reply)))
         if reply.code == NO_SUCH_ORDER and self._inquiries.certain(order, asked_ms):
-            reason = f"never arrived at the venue ({order.reason})" if order.reason else _why(reply)
-            return self._changed(order, self._end_leg(order, leg, "rejected", reason))
+            return self._changed(order, self._end_leg(order, leg, "rejected", _never(order)))
         return []
+
+    def _on_denied(self, order: Order, leg: Leg, asked_ms: int) -> list[Order]:
+        """It had accepted it: what answers may lag behind, but not for a day."""
+        since_ms = asked_ms if leg.denied_ms is None else leg.denied_ms
+        lost = asked_ms - since_ms > DENIED_MS_MOST
+        order = self._put(order, order.with_leg(replace(leg, denied_ms=since_ms, lost=lost)))
+        if not lost:
+            return []
+        self._complain(
+            order,
+            "the venue has accepted it and denies for a day now that it exists, so it is not asked "
+            "any more: look at the account by hand, and begin another journal.folder",
+        )
+        return [order]
 
     def _end_leg(self, order: Order, leg: Leg, end: str, reason: str) -> Order:
         ended = order.with_leg(replace(leg, end=end))
@@ -340,8 +362,9 @@ class Orders:
             if order.fills_known:
                 return self._changed(before, order)
             leg = next(each for each in order.legs if each.client_id == leg.client_id)
-        refused = trades is None and order_status(reply) == "rejected"
-        if leg.trades_missing and (refused or tries >= TRADES_TRIES):
+        # Any other refusal may pass: of weight, of a clock, of a key.
+        never = reply.code == UNSUPPORTED_OPERATION
+        if leg.trades_missing and (never or tries >= TRADES_TRIES):
             return [self._estimate(order, leg)]
         return []
 
@@ -372,7 +395,10 @@ class Orders:
             if not order.live:
                 self._complain(order, "the venue reports an order of a dry run")
                 continue
-            leg = next(leg for leg in order.legs if leg.client_id == report.client_id)
+            leg = order.leg(report.client_id)
+            if leg is None:
+                self.strangers += 1
+                continue
             now = self._hear(order, leg, report)
             if now is not order:
                 changed[now.client_id] = now
@@ -509,6 +535,13 @@ def _spec_in(row: Mapping[str, object]) -> OrderSpec:
 
 def _is_amount(words: str) -> bool:
     return words.isascii() and words.replace(".", "", 1).isdigit() and len(words) <= 40
+
+
+def _never(order: Order) -> str:
+    """Why the venue does not have it; said already when the other leg of its list has ended."""
+    if order.reason.startswith(NEVER):
+        return order.reason
+    return f"{NEVER} ({order.reason})" if order.reason else NEVER
 
 
 def _why(reply: Reply) -> str:

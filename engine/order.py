@@ -20,7 +20,8 @@ AT_ONCE = frozenset({"IOC", "FOK"})  # enums.md, "Time in force": it ends when i
 class Leg:
     """An order as the venue knows it: an order has one, an OCO list two. `filled` and `quote` are
     the venue's cumulative amounts, `traded` and `traded_quote` the sums of the trades that are
-    known, which may be fewer. `end` is one of ENDS once it has ended."""
+    known, which may be fewer. `end` is one of ENDS once it has ended. `denied_ms` is the venue time
+    since which it denies that it has what it had accepted; `lost`: for too long."""
 
     client_id: str
     quantity: Decimal
@@ -32,6 +33,8 @@ class Leg:
     traded: Decimal = ZERO
     traded_quote: Decimal = ZERO
     end: str | None = None
+    denied_ms: int | None = None
+    lost: bool = False
 
     @property
     def trades_missing(self) -> bool:
@@ -74,6 +77,8 @@ class Order:
             return "dry-run"
         if self.ended:
             return self._end()
+        if self.lost:
+            return "unknown"
         if self.filled:
             return "partially-filled"
         if any(leg.accepted for leg in self.legs):
@@ -85,6 +90,11 @@ class Order:
     @property
     def ended(self) -> bool:
         return all(leg.end is not None for leg in self.legs)
+
+    @property
+    def lost(self) -> bool:
+        """The venue does not have it any more, and does not tell what became of it."""
+        return all(leg.lost for leg in self.legs if leg.end is None)
 
     def _end(self) -> str:
         """The legs of a list end differently: what was filled decides, then who ended it."""
@@ -128,6 +138,10 @@ class Order:
     def reply_ns(self) -> int | None:
         """From send to answer, where both are known."""
         return self.replied_ns - self.sent_ns if self.replied_ns and self.sent_ns else None
+
+    def leg(self, client_id: str) -> Leg | None:
+        """None for any other id, and that of a list is the id of none of its legs."""
+        return next((leg for leg in self.legs if leg.client_id == client_id), None)
 
     def fee(self, asset: str) -> Decimal:
         return dict(self.fees).get(asset, ZERO)
@@ -180,14 +194,18 @@ class Heard:
 
 
 def hear(leg: Leg, report: OrderReport) -> Heard:
-    """The venue reports on this leg."""
-    filled = max(leg.filled, report.filled or ZERO)
+    """The venue reports on this leg. What it says beyond the quantity of the order does not count,
+    where the journal says what that is: no exit is to be as large as that."""
+    told = report.filled or ZERO
+    filled = max(leg.filled, min(told, leg.quantity or told))
     limit = leg.quantity if report.filled is None else filled
     trades, refused = _new_trades(leg, report, limit)
     traded = leg.traded + sum((trade.quantity for trade in trades), ZERO)
     traded_quote = leg.traded_quote + sum((trade.quote for trade in trades), ZERO)
     filled = max(filled, traded)
     end, complaint = _end(leg, report, filled)
+    if told > filled:
+        complaint = complaint or f"{told:f} is filled, the venue says: more than was ordered"
     if refused:
         complaint = complaint or f"trade {refused[0].id} is more than what the venue says is filled"
     if leg.end is not None and filled > leg.filled:
@@ -202,6 +220,8 @@ def hear(leg: Leg, report: OrderReport) -> Heard:
         traded=traded,
         traded_quote=traded_quote,
         end=end,
+        denied_ms=None,
+        lost=False,
     )
     return Heard(grown, trades, complaint)
 

@@ -40,11 +40,6 @@ class Position:
         """The mean entry price; None when flat."""
         return _EXACT.divide(self.cost, self.net) if self.net else None
 
-    def profit_at(self, price: Decimal) -> Decimal:
-        """Realised and not, with the position at this price."""
-        with localcontext(_EXACT):
-            return self.realised + self.net * price - self.cost
-
     def as_json(self) -> dict[str, object]:
         average = self.average
         return {
@@ -58,11 +53,12 @@ class Position:
 
 
 class Positions:
-    """The positions of all symbols. Each trade counts once."""
+    """The positions of all symbols. Each trade of an order counts once: one between two of ours
+    has one id for both."""
 
     def __init__(self) -> None:
         self._positions: dict[str, Position] = {}
-        self._seen: dict[str, OrderedDict[int, None]] = {}
+        self._seen: dict[str, OrderedDict[tuple[int, str], None]] = {}
 
     def all(self) -> list[Position]:
         return list(self._positions.values())
@@ -72,16 +68,17 @@ class Positions:
 
     def add(self, fill: Fill) -> Position:
         """The symbol's position with this fill in it."""
-        if fill.trade_id is not None and not self._is_new(fill.symbol, fill.trade_id):
+        if fill.trade_id is not None and not self._is_new(fill, fill.trade_id):
             return self.of(fill.symbol)
         position = self._positions[fill.symbol] = after(self.of(fill.symbol), fill)
         return position
 
-    def _is_new(self, symbol: str, trade_id: int) -> bool:
-        seen = self._seen.setdefault(symbol, OrderedDict())
-        if trade_id in seen:
+    def _is_new(self, fill: Fill, trade_id: int) -> bool:
+        seen = self._seen.setdefault(fill.symbol, OrderedDict())
+        key = (trade_id, fill.client_id)
+        if key in seen:
             return False
-        seen[trade_id] = None
+        seen[key] = None
         if len(seen) > TRADES_KEPT:
             seen.popitem(last=False)
         return True

@@ -50,12 +50,16 @@ STATS = tuple(name for name, _ in ffi.typeof("hp_stats").fields)
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the numbers in a segment's records stand for, from its preamble."""
+    """What the numbers in a segment's records stand for, from its preamble, and whose `account` at
+    which exchange its orders are of. `hands_off` is the mark (engine/hands_off.py) that its run
+    began with."""
 
     exchanges: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
     markets: tuple[str, ...] = ()
+    account: str = ""
+    hands_off: str = ""
 
     @classmethod
     def of(cls, preamble: Mapping[str, Any]) -> Names:
@@ -66,6 +70,8 @@ class Names:
             rules=tuple(map(str, _list(preamble, "rules"))),
             orders=tuple(order if isinstance(order, dict) else {} for order in orders),
             markets=tuple(map(str, _list(preamble, "markets"))),
+            account=str(preamble.get("account", "")),
+            hands_off=str(preamble.get("hands_off", "")),
         )
 
     def exchange(self, number: int) -> str:
@@ -129,6 +135,9 @@ class Signal:
         facts = asdict(self)
         del facts["rule"]
         return facts
+
+
+AMOUNT_E8_MOST = (1 << 61) - 1  # of a price or quantity: AMOUNT_MAX of csrc/risk.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +310,13 @@ class Record:
     segment: int
     body: Body
     names: Names = field(repr=False)
+
+
+def left_epoch_ns(record: Record, intent: Intent) -> int:
+    """When the order of this record left. The journal's clock lags behind from the moment in which
+    the system's is set forward or the machine sleeps (docs/journal.md); the order's own time, which
+    is the venue's, does not. The later one makes no order older than it is."""
+    return max(record.epoch_ns, intent.timestamp_ms * 1_000_000)
 
 
 def decode(kind: int, payload: bytes, names: Names) -> Body:

@@ -4,9 +4,10 @@ Without --yes: say when and why it was set, and change nothing."""
 from __future__ import annotations
 
 import argparse
-import time
+from pathlib import Path
 
-from engine.latch import Latch, add_latch_arguments, chosen_latch, describe, keep_hands_off
+from engine.hands_off import drop_mark, set_mark
+from engine.latch import Latch, add_latch_arguments, chosen_latch, describe
 
 _NOT_DONE = 2
 
@@ -24,22 +25,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     path = chosen_latch(options)
-    if not path.exists():
-        print(f"{path}: there is no latch to reset; an engine makes one when it starts")
-        return 0
-    latch = Latch(path)
-    state = latch.state()
-    if state is None:
-        print(f"{path}: not set; nothing to do")
+    latch = Latch(path) if path.exists() else None
+    state = None if latch is None else latch.state()
+    if latch is None or state is None:
+        none = "not set" if latch else "there is no latch; an engine makes one when it starts"
+        print(f"{path}: {none}")
+        if options.yes and options.resume_exits:
+            _resume_exits(path)
         return 0
     print(f"{path}: {describe(state)}")
     if not options.yes:
         print("--yes would reset it, and the next engine could send orders: see first what is open")
         return _NOT_DONE
-    if not options.resume_exits:  # first: a run that starts in between must know it
-        keep_hands_off(path, time.time_ns() // 1_000_000)
+    # Before the reset: a run that starts in between must know it.
+    if options.resume_exits:
+        _resume_exits(path)
+    else:
+        set_mark(path)
+        print("positions that are open now are yours to close (--resume-exits would resume them)")
     latch.reset()
     print(f"{path}: reset; an engine that was stopped by it must be started anew")
-    if not options.resume_exits:
-        print("positions that are open now are yours to close (--resume-exits would resume them)")
     return 0
+
+
+def _resume_exits(latch: Path) -> None:
+    drop_mark(latch)
+    print("the next run leaves the positions that are open now as their rules say")

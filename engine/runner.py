@@ -10,12 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from functools import partial
 
 from engine import desk as desks
 from engine.addresses import Search
-from engine.assemble import make_engine, markets, order_spec
+from engine.assemble import account, make_engine, markets, order_spec
 from engine.book import Book
 from engine.clock import read_clocks
 from engine.commands import Commands, Wire
@@ -23,6 +22,7 @@ from engine.config import Config
 from engine.connections import Links
 from engine.core import VenueAddress
 from engine.credentials import Credentials
+from engine.entries import Entries
 from engine.errors import (
     ConfigError,
     FeedError,
@@ -32,12 +32,12 @@ from engine.errors import (
     NativeError,
     VenueError,
 )
-from engine.feed.thread import ZmqThread
-from engine.feed.zmq import ZmqFeed
+from engine.hands_off import mark_of, set_mark
 from engine.journal import Damage, Journal, Reader
-from engine.latch import Latch, hands_off_before_ms
+from engine.latch import Latch
 from engine.link import Timing
 from engine.machine import machine
+from engine.node import Node
 from engine.prices import Price, Prices
 from engine.records import (
     HISTORY,
@@ -54,12 +54,13 @@ from engine.records import (
     Spent,
     Stats,
     Unknown,
+    left_epoch_ns,
     outpoint_bytes,
 )
 from engine.report import Line
 from engine.venues import binance
 from engine.venues.binance_events import ServerShutdown, StreamEnded, parse_event
-from engine.venues.binance_filters import Filters, check
+from engine.venues.binance_filters import Filters
 from engine.venues.binance_limits import RateLimits, VenueLimit
 from engine.venues.binance_requests import Auth
 from engine.venues.binance_session import SessionRequests
@@ -76,8 +77,6 @@ JOURNAL_AGAIN_S = 1.0
 # The mempool drops what it has kept for so long (Bitcoin Core, -mempoolexpiry): an older
 # transaction does not come back unnoticed.
 REMEMBERED_NS = 14 * 86_400 * 1_000_000_000
-NO_CONNECTION = frozenset({"disconnected", "unreachable", "not-zmtp", "timed-out"})
-E8 = Decimal(10) ** 8
 
 
 class Stopped(Exception):
@@ -94,27 +93,34 @@ class Runner:
         self._emit = emit
         self._book = book
         self._symbols = markets(config)
-        self._specs = [order_spec(rule) for rule in config.rules]
         self._commands = Commands()
         self._latch = Latch(config.risk.latch)
+        self._hands_off = self._new_hands_off()
         self._journal = Journal(config.journal.folder, config.journal.segment_mb << 20)
         try:
-            self._engine = make_engine(config, credentials, book, self._journal, self._latch)
+            self._engine = make_engine(
+                config, credentials, book, self._journal, self._latch, self._hands_off
+            )
         except BaseException:
             self._journal.close()
             raise
+        self._account = account(config, credentials)
         self._desk = self._make_desk(credentials)
         self._links = self._make_links(credentials)
         self._prices = Prices(config.venue.stream_url, config.venue.ca_file, self._symbols)
         self._hot = threading.Thread(target=self._run_hot, name="hot", daemon=True)
         self._hot_error: HarpoonError | None = None
-        self._zmq: ZmqThread | None = None
-        self._filters: Mapping[str, Filters] = {}
+        self._node = Node(
+            config.feed,
+            lambda: self._give(self._engine.command_listen),
+            self._engine.offer_rawtx,
+            config.engine.spin,
+        )
         self._last_prices: dict[str, Price] = {}
-        self._objections: dict[int, str] = {}  # of the venue's filters to an order template
+        specs = [order_spec(rule) for rule in config.rules]
+        self._entries = Entries(specs, self._enable, self.notice)
+        self._without_node: FeedError | None = None  # then no entry is made in this run
         self._cipher = ""
-        self._feeds_up: set[int] = set()
-        self._feed_complaint = ""
         self._early_lines: list[Line] = []
         self._journal_complained = False
         self._journal_gone = False
@@ -124,7 +130,11 @@ class Runner:
         self._refused = 0
         self._stats: dict[str, int] = {}
         self._next_look = self._next_journal = 0.0
-        self._silent_at = time.monotonic() + config.feed.silent_after_s
+
+    def _new_hands_off(self) -> str:
+        """The mark, for a run that may leave positions."""
+        killed = self._latch.state() is not None
+        return mark_of(self._latch.path) if self._config.engine.live and not killed else ""
 
     def _make_desk(self, credentials: Credentials) -> desks.Desk:
         auth = Auth.of(credentials)
@@ -141,6 +151,7 @@ class Runner:
             self._config.venue.recv_window_ms,
             self._tell,
             live=self._config.engine.live,
+            max_price_age_ns=self._config.risk.max_price_age_ms * 1_000_000,
         )
 
     def _count(self, method: str) -> None:
@@ -160,6 +171,9 @@ class Runner:
 
     def _give(self, command: Callable[[], None]) -> None:
         self._commands.give(command)
+
+    def _enable(self, order: int, enabled: bool) -> None:
+        self._give(lambda: self._engine.command_enable(order, enabled))
 
     # ---- what Links wants (engine.connections.Port) ----------------------------------------------
 
@@ -212,9 +226,12 @@ class Runner:
         self._engine.kill()
 
     def filters(self, filters: Mapping[str, Filters]) -> None:
-        self._filters = filters
         self._desk.on_filters(filters.values())
-        self._apply_filters()
+        self._entries.on_filters(filters)
+        if self._started or self._desk.has_open():
+            return
+        for number, words in self._entries.mistakes():
+            raise ConfigError(f"[[rule]] {self._config.rules[number].name!r}: {words}")
 
     def notice(self, words: str) -> None:
         self._tell({"record": "notice", "text": words})
@@ -229,11 +246,17 @@ class Runner:
         except BaseException:
             self._abandon()
             raise
+        finally:  # what was done meanwhile is told in any case
+            for line in self._early_lines:
+                self._emit(line)
+            self._early_lines.clear()
 
     def _start(self) -> None:
+        """No entry is made before all of this is done; what is open is looked after as soon as
+        there is a session."""
         self._restore()
         self._prices.start()
-        self._give(lambda: self._engine.command_hold(True))
+        self._entries.look(self._last_prices)
         self._hot.start()
         self._connect()
         if not self._wait(lambda: len(self._last_prices) == len(self._symbols), PRICE_WAIT_S):
@@ -242,27 +265,40 @@ class Runner:
                 f"{self._config.venue.stream_url} has not told the price of {missing} yet: orders "
                 "are refused as price-stale until it does"
             )
-        self._start_feed()
-        self._wait(lambda: False, FEED_SETTLE_S)
+        try:
+            self._start_feed()
+        except FeedError as error:
+            self._go_on_without_node(error)
+        else:
+            self._entries.open()
+            self._emit(self._ready_line())
         self._started = True
-        self._give(lambda: self._engine.command_hold(False))
-        self._emit(
-            {
-                "record": "ready",
-                "mode": "live" if self._config.engine.live else "dry-run",
-                "feed": ", ".join(self._config.feed.endpoints),
-                "venue": self._config.venue.url,
-                "book": len(self._book),
-                "exchanges": len(self._book.exchanges()),
-                "rules": len(self._config.rules),
-                "clock_offset_ms": self._links.offset_ms(),
-                "transport": f"{self._engine.carrier()}, {self._cipher}",
-                "journal": str(self._config.journal.folder),
-            }
+
+    def _go_on_without_node(self, error: FeedError) -> None:
+        """A node that comes later may publish what is old, and nothing tells: so no entry in this
+        run."""
+        if not self._desk.has_open():
+            raise error
+        self._without_node = error
+        self.notice(str(error))
+        self.notice(
+            "this run makes no entry without a node, and ends when what is open has ended: start "
+            "it anew when the node is back"
         )
-        for line in self._early_lines:
-            self._emit(line)
-        self._early_lines.clear()
+
+    def _ready_line(self) -> Line:
+        return {
+            "record": "ready",
+            "mode": "live" if self._config.engine.live else "dry-run",
+            "feed": ", ".join(self._config.feed.endpoints),
+            "venue": self._config.venue.url,
+            "book": len(self._book),
+            "exchanges": len(self._book.exchanges()),
+            "rules": len(self._config.rules),
+            "clock_offset_ms": self._links.offset_ms(),
+            "transport": f"{self._engine.carrier()}, {self._cipher}",
+            "journal": str(self._config.journal.folder),
+        }
 
     def _restore(self) -> None:
         """What earlier runs have done, from their journal."""
@@ -272,7 +308,7 @@ class Runner:
             time.time_ns(),
             tuple(rule.name for rule in self._config.rules),
             frozenset(self._book.exchanges()),
-            hands_off_before_ms(self._config.risk.latch),
+            self._hands_off,
         )
 
     def _history(self) -> Iterator[Record]:
@@ -287,12 +323,25 @@ class Runner:
             body = record.body
             if isinstance(body, Unknown):
                 self._on_damage_words(f"record {record.sequence} is of another version")
-            if isinstance(body, Intent) and body.live and record.epoch_ns >= since_ns:
-                fired.add(body.txid)
+            if isinstance(body, Intent) and body.live:
+                self._check_account(record.names.account)
+                if left_epoch_ns(record, body) >= since_ns:
+                    fired.add(body.txid)
             if isinstance(body, Intent | Spent) and body.txid in fired:
                 for outpoint in body.outpoints:
                     self._engine.remember(outpoint_bytes(outpoint))
             yield record
+
+    def _check_account(self, theirs: str) -> None:
+        """A position of another exchange or account is not held here, and nobody here knows its
+        orders."""
+        if theirs != self._account:
+            raise JournalError(
+                f"the journal {self._config.journal.folder} has orders of "
+                f"{theirs or 'an unknown account'}, and this run is of {self._account} (the "
+                "exchange, and a digest of the API key): name another journal.folder; what is open "
+                "there is only left by a run with the former url and key"
+            )
 
     def _on_damage(self, damage: Damage) -> None:
         """Orders of earlier runs may be unknown, and would be made again."""
@@ -323,28 +372,11 @@ class Runner:
             time.sleep(TICK_S)
 
     def _start_feed(self) -> None:
-        if self._config.feed.source == "zmq":
-            feed = ZmqFeed(self._config.feed.endpoints[0])
-            self._zmq = ZmqThread(feed, self._engine.offer_rawtx, self._config.engine.spin)
-            self._wait_for_zmq(feed)
-            self._zmq.start()
-            return
-        self._give(self._engine.command_listen)
-        if not self._wait(lambda: bool(self._feeds_up), FEED_CONNECT_S):
-            raise FeedError(self._feed_complaint or "no node has answered: check feed.endpoint")
-
-    def _wait_for_zmq(self, feed: ZmqFeed) -> None:
-        deadline = time.monotonic() + FEED_CONNECT_S
-        while True:
-            try:
-                feed.wait_connected(TICK_S)
-            except FeedError:
-                if time.monotonic() > deadline:
-                    raise
-                self._turn()
-                self._check_stopped()
-            else:
-                return
+        self._node.begin()
+        if not self._wait(self._node.answers, FEED_CONNECT_S):
+            raise self._node.failure()
+        self._node.listen(time.monotonic())
+        self._wait(lambda: False, FEED_SETTLE_S)
 
     def _check_stopped(self) -> None:
         if self._stopping:
@@ -376,10 +408,12 @@ class Runner:
         self._engine.kill()
 
     def loop(self) -> None:
-        """Until stop()."""
+        """Until stop(), or, without a node, until nothing is open any more."""
         try:
             while not self._stopping:
                 came = self._turn()
+                if self._without_node is not None and not self._desk.has_open():
+                    raise self._without_node
                 time.sleep(TICK_S if came else IDLE_TICK_S)
         except BaseException:
             self._abandon()
@@ -391,8 +425,7 @@ class Runner:
             if self._hot.is_alive():
                 self._hot.join()
             self._prices.stop()
-            if self._zmq is not None:
-                self._zmq.stop()
+            self._node.stop()
         finally:
             self._journal.close()
 
@@ -405,9 +438,8 @@ class Runner:
         for record in self._engine.records():
             self._on_record(record)
             came += 1
-        if self._zmq is not None:
-            for notice in self._zmq.notices():
-                self.notice(notice.text)
+        for words in self._node.notices(time.monotonic()):
+            self.notice(words)
         self._hear_prices()
         self._links.tick(read_clocks())
         self._work_desk()
@@ -431,11 +463,13 @@ class Runner:
         if not self._kill_told and (self._engine.killed or self._latch.state() is not None):
             self._engine.kill()
             self._tell_kill()
-        venue_ms = self._links.venue_ms()
-        idle = self._stopping or not self._started
-        room = self._links.limits.may_ask("myTrades", venue_ms)  # the heaviest that it asks
-        session = self._links.preferred if room and not idle else None
-        self._desk.work(desks.Moment(time.monotonic_ns(), venue_ms, session))
+        venue_ms, limits = self._links.venue_ms(), self._links.limits
+        room = limits.may_ask("order.place", venue_ms, urgent=True)  # order.cancel weighs the same
+        session = self._links.preferred if room and not self._stopping else None
+        may_query = limits.may_ask("myTrades", venue_ms)  # the heaviest question
+        self._desk.work(desks.Moment(time.monotonic_ns(), venue_ms, session, may_query))
+        if self._desk.exits.take_doubts():
+            self._links.read_filters_again()
 
     def _tell_kill(self) -> None:
         self._kill_told = True
@@ -446,6 +480,10 @@ class Runner:
             f"killed ({reason}): no order is sent any more, {cancelled}; `harpoon reset` and a new "
             "run are the way back"
         )
+        try:
+            set_mark(self._latch.path)
+        except LatchError as error:
+            self.notice(str(error))
         self._desk.kill()
 
     def _keep_journal(self) -> None:
@@ -464,21 +502,15 @@ class Runner:
 
     def _look(self, now: float) -> None:
         """What need not be looked at every turn."""
-        if not self._started or now < self._next_look:
+        if now < self._next_look:
             return
         self._next_look = now + LOOK_EVERY_S
-        self._apply_filters()
+        self._entries.look(self._last_prices)
         if not self._journal_gone and not self._engine.journal_is_there():
             self._stop_without_journal()
         if not self._kill_told and not self._latch.is_there():
             self._engine.kill()
             self._tell_kill()
-        if now >= self._silent_at:
-            self._silent_at = now + self._config.feed.silent_after_s
-            self.notice(
-                f"the node at {', '.join(self._config.feed.endpoints)} has published nothing for "
-                f"{self._config.feed.silent_after_s} s: check that it is in sync and has peers."
-            )
 
     def _stop_without_journal(self) -> None:
         """What is written to a deleted file nobody will read: a restart would know no order."""
@@ -488,29 +520,6 @@ class Runner:
             f"files of the journal {self._config.journal.folder} were deleted: no order is sent "
             "any more; put them back, or start anew when you know what became of the orders"
         )
-
-    def _apply_filters(self) -> None:
-        """An order that the venue would refuse is not armed. Before the run has begun one that it
-        would refuse at any price is a mistake in the configuration."""
-        for number, spec in enumerate(self._specs):
-            if not self._started and (mistake := self._objection(spec, None)):
-                raise ConfigError(f"[[rule]] {self._config.rules[number].name!r}: {mistake}")
-            words = self._objection(spec, self._last_prices.get(spec.symbol))
-            if words == self._objections.get(number, ""):
-                continue
-            if bool(words) != bool(self._objections.get(number, "")):
-                self._give(partial(self._engine.command_enable, number, not words))
-                self.notice(words or f"the venue takes rule {number + 1}'s order again")
-            self._objections[number] = words
-
-    def _objection(self, spec: binance.OrderSpec, price: Price | None) -> str:
-        """ "" when the venue would take it, as far as we know."""
-        filters = self._filters.get(spec.symbol)
-        if filters is None:
-            return ""
-        if price is None:
-            return check(spec, filters) or ""
-        return check(spec, filters, price.bid_e8 / E8, price.ask_e8 / E8) or ""
 
     # ---- what the hot thread reports ------------------------------------------------------------
 
@@ -528,7 +537,8 @@ class Runner:
             case Closed() as closed:
                 self._on_closed(closed)
             case FeedNote() as note:
-                self._on_feed(note)
+                self._node.on_feed(note)
+                self.notice(note.words)
             case Stats() as stats:
                 self._on_stats(stats)
             case Notice() as notice if not self._kill_told:  # which says more
@@ -563,17 +573,8 @@ class Runner:
         if not self._stopping:
             self._links.on_closed(closed.session, closed.reason, closed.code)
 
-    def _on_feed(self, note: FeedNote) -> None:
-        if note.note == "connected":
-            self._feeds_up.add(note.endpoint)
-        elif note.note in NO_CONNECTION:
-            self._feeds_up.discard(note.endpoint)
-            self._feed_complaint = note.words
-        self.notice(note.words)
-
     def _on_stats(self, stats: Stats) -> None:
-        if stats.counters["transactions"] > self._stats.get("transactions", 0):
-            self._silent_at = time.monotonic() + self._config.feed.silent_after_s
+        self._node.on_transactions(stats.counters["transactions"], time.monotonic())
         lost = stats.counters["records_lost"] - self._stats.get("records_lost", 0)
         if lost:
             self.notice(f"{lost} records found no room in the journal and are lost")
@@ -587,7 +588,7 @@ class Runner:
             self._emit({"record": "progress", "stats": self._stats})
 
     def _tell(self, line: Line) -> None:
-        """Nothing comes before the line that says `ready`."""
+        """Nothing comes before the line that says `ready`, or that there will be none."""
         if self._started:
             self._emit(line)
         else:
@@ -626,8 +627,7 @@ class Runner:
         return summary
 
     def _end_threads(self) -> None:
-        if self._zmq is not None:
-            self._zmq.stop()
+        self._node.stop()
         self._prices.stop()
         self._engine.command_stop()
         self._hot.join(STOP_S)

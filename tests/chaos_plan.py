@@ -243,6 +243,7 @@ FAULTS = (
     *("418:1s", "delay:300ms", "stop-reading", "garbage", "not-json", "huge", "shutdown:300ms"),
     *("reject", "lose-event", "duplicate-event", "reorder-event", "split", "coalesce", "no-pong"),
     *("lose-quote", "lose-quote"),
+    *("late:3s", "lost-1007"),
 )
 REFUSALS = (429, 418, 500, 503)
 SKEWS_MS = (-2_000, -400, 30, 700, 5_000)

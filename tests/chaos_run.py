@@ -33,6 +33,7 @@ from peers import BTC, wallet
 from publisher import Publisher
 
 from engine.address import address_of
+from engine.hands_off import drop_mark
 from engine.latch import Latch
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FaultPlan
@@ -452,10 +453,11 @@ class Stage:
             self._latched_since = time.monotonic_ns()
 
     def _reset_latch(self) -> None:
-        """As `harpoon reset` does it, between two lives."""
+        """As `harpoon reset --resume-exits` does it, between two lives."""
         if self._latched_since is not None:
             self._latched.append((self._latched_since, time.monotonic_ns()))
         self._latched_since = None
+        drop_mark(self._latch.path)
         self._latch.reset()
 
     def _begin_skew(self, skew_ms: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from engine import crypto
 from engine.sim import authority
@@ -15,9 +15,10 @@ from engine.sim.authority import CertificateFiles
 from tests import peers
 from tests.peers import Rig, Server, rig, serving
 
-# Examples of one test take turns with everything else on the machine: their time says nothing.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# Examples of one test take turns with everything else on the machine: their time says nothing, nor
+# does the time that it takes to make them.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 # A shell has what it runs with `&` ignore SIGINT, and children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def write_config(
     endpoint: str = "tcp://127.0.0.1:1",
     live: bool = True,
     transport: str = "io_uring",
+    spin: bool = False,
     timeout_s: int = 10,
     sweep_inputs_min: int = 6,
     risk: Mapping[str, object] | None = None,
@@ -71,7 +73,7 @@ def write_config(
     `venue` are more keys of [venue]."""
     (folder / "book.csv").write_text(f"address,exchange\n{address_of(wallet('kraken'))},kraken\n")
     addresses = {"url": url, "stream_url": stream_url, "ca_file": str(ca_file)}
-    engine = {"transport": transport, "sweep_inputs_min": sweep_inputs_min}
+    engine = {"transport": transport, "spin": spin, "sweep_inputs_min": sweep_inputs_min}
     tables = {
         "[engine]": {**engine, "mode": "live" if live else "dry-run"},
         "[feed]": {"endpoint": endpoint},
@@ -123,6 +125,19 @@ class HarpoonRun:
 
     def notice(self, words: str) -> Line:
         return self.until(lambda line: line["record"] == "notice" and words in line["text"])
+
+    def settle(self, transactions: int) -> None:
+        """Until it has heard so many, and no order that it has told of is still to come to its
+        end. It was started with --json-lines, and sells at once what it sells."""
+        heard = 0
+        statuses: dict[str, str] = {}
+        told = map(json.loads, chain(self.output.splitlines(), self._lines()))
+        while heard < transactions or not set(statuses.values()) <= {"filled", "rejected"}:
+            line = next(told)
+            if line["record"] == "order":
+                statuses[line["client_id"]] = line["status"]
+            elif line["record"] == "progress":
+                heard = line["stats"]["transactions"]
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """The exit status and standard error, after this signal unless it has ended."""

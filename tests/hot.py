@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import hmac
 import json
+import queue
+import select
 import ssl
 import subprocess
 import sys
@@ -17,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.core import Engine, VenueAddress
-from engine.records import Body, Fired, Opened, Record
+from engine.records import Body, Command, Fired, Opened, Record
 from engine.sim.authority import CertificateFiles
 from engine.venues.binance import signature_payload
 
@@ -41,6 +44,7 @@ from .tls_records import DATA, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUEST, Keys, 
 
 PATIENCE_S = 20.0
 ROOT = Path(__file__).resolve().parents[1]
+LIBC = ctypes.CDLL(None)
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 
@@ -88,8 +92,17 @@ class Hot:
         before = len(self.all(Opened))
         self.engine.command_connect(server.address(), session)
         self.until(lambda: len(self.all(Opened)) > before)
-        self.engine.command_hold(held, session)
+        self.hold(held, session)
         return server.connection()
+
+    def hold(self, held: bool, session: int = 0) -> None:
+        """Returns when it is obeyed: transactions come another way, which may be the shorter."""
+        before = self._obeyed("hold")
+        self.engine.command_hold(held, session)
+        self.until(lambda: self._obeyed("hold") > before)
+
+    def _obeyed(self, command: str) -> int:
+        return sum(each.command == command for each in self.all(Command))
 
     def stop(self) -> None:
         if self.thread.is_alive():
@@ -135,8 +148,8 @@ def order_in(message: bytes) -> dict[str, Any]:
 class OldServer(Server):
     """One that knows TLS 1.2 only."""
 
-    def __init__(self, files: CertificateFiles) -> None:
-        super().__init__(files)
+    def __init__(self, files: CertificateFiles, receive_buffer: int | None = None) -> None:
+        super().__init__(files, receive_buffer=receive_buffer)
         self._context.maximum_version = ssl.TLSVersion.TLSv1_2
 
 
@@ -182,6 +195,10 @@ class Traffic:
     pongs: list[int]
 
 
+class Pollfd(ctypes.Structure):
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
 class World:
     """A node and a venue in a process of its own, which this one's GIL does not hold up."""
 
@@ -197,24 +214,30 @@ class World:
         said = self.answer()
         self.endpoint: str = said["endpoint"]
         self.address = VenueAddress(
-            "127.0.0.1", "localhost", said["port"], "/", files.ca_file, 5_000_000_000
+            "127.0.0.1", "localhost", said["port"], "/", files.ca_file, 20_000_000_000
         )
 
     def answer(self) -> Any:
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())
 
-    def begin(self, first: int, count: int, every_ms: int, after_ms: int) -> None:
-        """So many deposits, numbered from `first` on, each with a Ping, in a while."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{first} {count} {every_ms} {after_ms}\n")
-        self._process.stdin.flush()
+    def play(self, first: int, count: int, every_ms: int, libc: ctypes.CDLL = LIBC) -> None:
+        """So many deposits, numbered from `first` on, each with a Ping; returns when all that comes
+        of them has come. With a PyDLL nobody else has the GIL meanwhile."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        line = b"%d %d %d\n" % (first, count, every_ms)
+        assert libc.write(stdin.fileno(), line, len(line)) == len(line)
+        answer = Pollfd(stdout.fileno(), select.POLLIN)
+        assert libc.poll(ctypes.byref(answer), 1, -1) == 1
 
     def traffic(self) -> Traffic:
         return Traffic(**self.answer())
 
     def stop(self) -> None:
-        self._process.communicate(timeout=PATIENCE_S)
+        self._process.kill()
+        self._process.communicate()
 
 
 def play() -> None:
@@ -226,14 +249,14 @@ def play() -> None:
         peer = server.connection()
         node.wait_subscriber()
         for line in sys.stdin:
-            first, count, every_ms, after_ms = map(int, line.split())
-            time.sleep(after_ms / 1000)
+            first, count, every_ms = map(int, line.split())
             print(json.dumps(_trade(node, peer, range(first, first + count), every_ms)), flush=True)
     node.close()
 
 
 def _trade(node: Publisher, peer: Connection, numbers: range, every_ms: int) -> dict[str, Any]:
     published, orders, pings, pongs = [], [], [], []
+    answered: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def listen() -> None:
         while len(orders) < len(numbers) or len(pongs) < len(numbers):
@@ -243,6 +266,7 @@ def _trade(node: Publisher, peer: Connection, numbers: range, every_ms: int) -> 
                 orders.append((now, order_in(payload)["newClientOrderId"]))
             elif opcode == PONG:
                 pongs.append(now)
+                answered.put(now)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -252,6 +276,7 @@ def _trade(node: Publisher, peer: Connection, numbers: range, every_ms: int) -> 
         time.sleep(every_ms / 2000)
         pings.append(time.monotonic_ns())
         peer.send(frame(FIN | PING, b"%d" % number))
+        answered.get(timeout=PATIENCE_S)  # of several it would answer only the last
         time.sleep(every_ms / 2000)
     listener.join(PATIENCE_S)
     return {"published": published, "orders": orders, "pings": pings, "pongs": pongs}

@@ -27,7 +27,7 @@ from engine.sim import authority
 from engine.sim.authority import CertificateFiles
 
 ORDERS = 20
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 GREETING = b"\xff" + bytes(8) + b"\x7f\3\0NULL".ljust(55, b"\0")  # ZMTP 3.0
 READY = b"\4\x19\5READY\x0bSocket-Type\0\0\0\3PUB"
 

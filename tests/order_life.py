@@ -6,6 +6,9 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
+from engine import client_ids
+from engine.lifecycle import Orders
+from engine.order import Order
 from engine.records import Fired, Intent, Names, Terms
 from engine.venues.binance import OrderSpec, Reply
 from engine.venues.binance_events import STATUSES, ExecutionReport, OrderReport, Trade
@@ -156,3 +159,63 @@ def event(
             reason=reason,
         ),
     )
+
+
+def sent(*ids: str) -> Orders:
+    orders = Orders()
+    for client_id in ids or (ID,):
+        orders.on_intent(intent(client_id), names(), 500)
+        orders.on_fired(fired(client_id))
+    return orders
+
+
+def known(orders: Orders, client_id: str = ID) -> Order:
+    order = orders.get(client_id)
+    assert order is not None
+    return order
+
+
+def status(orders: Orders, client_id: str = ID) -> str:
+    return known(orders, client_id).status
+
+
+def trades_reply(*rows: tuple[int, str]) -> Reply:
+    """Heading "Account trade history"."""
+    return Reply(
+        client_ids.request_id(client_ids.TRADES, ID),
+        200,
+        {},
+        rows=tuple(
+            {
+                "symbol": "BTCUSDT",
+                "id": number,
+                "orderId": 7,
+                "price": "52000.00",
+                "qty": quantity,
+                "quoteQty": str(Decimal(quantity) * 52000),
+                "commission": "0.1",
+                "commissionAsset": "USDT",
+            }
+            for number, quantity in rows
+        ),
+    )
+
+
+def half_told() -> Orders:
+    """Filled, of which one trade of 0.002 is known."""
+    orders = sent()
+    orders.on_event(event("PARTIALLY_FILLED", "0.002", trades=(trade(1, "0.002"),)), 2_000)
+    orders.on_event(event("FILLED", "0.01"), 3_000)
+    orders.take_fills()
+    return orders
+
+
+OCO = client_ids.exit_id(ID, client_ids.OCO, 0)
+TAKE, STOP = client_ids.legs_of(OCO)
+
+
+def sent_oco() -> Orders:
+    orders = sent()
+    orders.on_intent(exit_intent(OCO, ID, "0.01", sell=True), names(), 600)
+    orders.on_fired(fired(OCO))
+    return orders

@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 from engine.address import address_of
 from engine.book import Book, BookEntry
 from engine.core import Engine, EngineOptions, Rule, VenueAddress
+from engine.feed.wallet import compact_size
 from engine.records import Body, Closed, Fired, Message, Signal
 from engine.sim.authority import CertificateFiles
 from engine.venues.binance import OrderSpec, order_template
 
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 TEXT, BINARY, CLOSE, PING, PONG, FIN = 1, 2, 8, 9, 10, 0x80
 
@@ -30,6 +31,8 @@ API_KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
 SELL = OrderSpec("BTCUSDT", "SELL", "MARKET", "0.01000000")
 BTC = 100_000_000
+# Sends what it is told to, and what it has armed waits while others have the processor.
+PATIENT = EngineOptions(live=True, max_orders=1 << 40, rearm_ns=10_000_000_000)
 TRANSPORT = "io_uring"  # of every engine here; conftest.py's each_transport changes it
 
 
@@ -279,7 +282,7 @@ def transaction(outputs: dict[bytes, int], nonce: int = 0, n_in: int = 1) -> byt
     outs = b"".join(
         struct.pack("<qB", value_sat, len(script)) + script for script, value_sat in outputs.items()
     )
-    counts = struct.pack("<B", n_in), struct.pack("<B", len(outputs))
+    counts = compact_size(n_in), compact_size(len(outputs))
     return struct.pack("<i", 2) + counts[0] + inputs + counts[1] + outs + struct.pack("<I", 0)
 
 
@@ -361,7 +364,7 @@ def engine_for(
 @contextmanager
 def rig(server: Server, options: EngineOptions | None = None) -> Iterator[Rig]:
     """An engine connected to `server`, live unless told otherwise."""
-    engine = engine_for(options or EngineOptions(live=True, max_orders=1 << 40), SELL)
+    engine = engine_for(options or PATIENT, SELL)
     engine.connect(server.address())
     peer = server.connection()
     try:

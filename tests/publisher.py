@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 
 import zmq
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 class Publisher:
-    """XPUB is PUB that also tells when somebody has subscribed."""
+    """XPUB is PUB that also tells when somebody has subscribed, here each time: also when who had
+    subscribed before has not quite left."""
 
     def __init__(
         self,
@@ -22,6 +23,8 @@ class Publisher:
         self.context = zmq.Context()
         self.socket = self.context.socket(kind)
         self.socket.set(zmq.SNDHWM, 0)
+        if kind == zmq.XPUB:
+            self.socket.set(zmq.XPUB_VERBOSER, 1)
         self.socket.set(zmq.IPV6, int("[" in endpoint))
         for option, value in (options or {}).items():
             self.socket.set(option, value)
@@ -46,6 +49,13 @@ class Publisher:
         assert self.socket.poll(PATIENCE_S * 1000), "nobody left"
         assert self.socket.recv() == b"\x00" + topic
 
+    def has_heard(self, word: bytes) -> bool:
+        """Whether it has come by now, whatever came before."""
+        while self.socket.poll(0):
+            if self.socket.recv() == word:
+                return True
+        return False
+
     def send(self, raw: bytes, sequence: int, topic: bytes = b"rawtx") -> None:
         self.socket.send_multipart((topic, raw, sequence.to_bytes(4, "little")))
 
@@ -53,7 +63,7 @@ class Publisher:
         self.context.destroy(linger=0)
 
 
-def eventually(happened: Callable[[], bool]) -> None:
+def eventually(happened: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -36,7 +36,10 @@ class Candidate:
 class Market:
     price: tuple[int, int, int] | None = None  # bid, ask, when
     position: int = 0
-    open: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})  # by is_sell
+    # By is_sell; `entered` is what entries have brought, `exiting` what exits may yet close.
+    open: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
+    entered: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
+    exiting: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
 
 
 @dataclass
@@ -82,7 +85,7 @@ class Gate:
         if self._venue_refuses(o):
             return "venue-limit"
         if o.reduces:
-            return None
+            return "exit-size" if o.live and o.terms and self._exceeds_entered(o.terms) else None
         if not o.enabled:
             return "filter"
         if self.clock_ms is None or _above(abs(self.clock_ms), self.limits.max_clock_offset_ms):
@@ -90,6 +93,11 @@ class Gate:
         if self.orders >= self.max_orders:
             return "max-orders"
         return self._rates(o) or self._signal(o) or self._exposure(o)
+
+    def _exceeds_entered(self, terms: Terms) -> bool:
+        market = self.markets[terms.market]
+        closing = market.exiting[terms.is_sell] + terms.quantity_e8
+        return closing > market.entered[not terms.is_sell]
 
     def _rates(self, o: Candidate) -> str | None:
         for name, window_ns in WINDOWS_NS.items():
@@ -183,7 +191,9 @@ class Gate:
             limit.used += o.orders
             limit.ours += o.orders
         if o.live and o.terms is not None:
-            self.markets[o.terms.market].open[o.terms.is_sell] += o.terms.quantity_e8
+            market = self.markets[o.terms.market]
+            market.open[o.terms.is_sell] += o.terms.quantity_e8
+            market.exiting[o.terms.is_sell] += o.terms.quantity_e8 if o.reduces else 0
         if o.live and not o.reduces:
             self.unresolved += 1
         if not o.reduces:
@@ -211,14 +221,26 @@ class Gate:
             self.venue_ahead_ns = ahead_ns
 
     def expose(self, s: Settlement) -> bool:
-        self.markets[s.market].open[s.is_sell] += s.quantity_e8
-        self.unresolved += not s.reduces
+        market = self.markets[s.market]
+        market.open[s.is_sell] += s.quantity_e8
+        if s.reduces:
+            market.exiting[s.is_sell] += s.quantity_e8
+            market.entered[not s.is_sell] += s.quantity_e8
+        self.unresolved += _resolves(s)
         return True
 
     def settle(self, s: Settlement) -> bool:
         market = self.markets[s.market]
         if market.open[s.is_sell] < s.quantity_e8 or (_resolves(s) and not self.unresolved):
             return False
+        if s.reduces and market.exiting[s.is_sell] < s.quantity_e8:
+            return False
+        if s.reduces:
+            market.exiting[s.is_sell] -= s.quantity_e8
+            left = market.entered[not s.is_sell] - min(s.filled_e8, s.quantity_e8)
+            market.entered[not s.is_sell] = max(0, left)
+        else:
+            market.entered[s.is_sell] += s.filled_e8
         market.open[s.is_sell] -= s.quantity_e8
         market.position += -s.filled_e8 if s.is_sell else s.filled_e8
         self.unresolved -= _resolves(s)
@@ -249,5 +271,6 @@ def _above(value: Fraction | int, most: int | None) -> bool:
 
 
 def _resolves(s: Settlement) -> bool:
-    """An exit is not counted, and quantity 0 is a correction of what was settled before."""
+    """An exit is not counted, and quantity 0 is a correction of what was settled before, or an
+    order of a former run of which nobody knows what it was."""
     return not s.reduces and s.quantity_e8 > 0

@@ -36,7 +36,6 @@ from engine.sim.exchange import ExchangeSim
 
 Line = dict[str, Any]
 START_S = 60.0  # real
-SETTLE_S = 0.3
 SILENT_AFTER_S = 600
 # What a leak would have to stay below, in MB an hour: 70 bytes a transaction, 28 each time that an
 # order is armed again, or 17 kB each time that the venue's clock is read.
@@ -298,7 +297,8 @@ class Play:
         others = plan.whales // 2
         self._start(
             "node",
-            *("-P", "-m", "engine.cli", "sim", "node", "--start-on-stdin", "--book-out", book),
+            *("-P", "-m", "engine.cli", "sim", "node", "--start-on-stdin", "--await-subscriber"),
+            *("--book-out", book),
             *("--rate", str(plan.transactions_per_s), "--count", str(plan.transactions)),
             *("--deposits", str(plan.whales), "--change-backs", str(others)),
             *("--sweeps", str(others)),
@@ -317,7 +317,6 @@ class Play:
         )
         while (line := self._first_line("engine"))["record"] != "ready":
             self._on_line("engine", line)
-        time.sleep(SETTLE_S)  # a subscription reaches a PUB socket a moment after its connection
 
     def now_s(self) -> float:
         """Simulated seconds since the node began."""

@@ -111,7 +111,7 @@ def subscribed(node: tuple[Any, int]) -> ZmqFeed:
 def drained(feed: ZmqFeed, count: int) -> list[bytes]:
     found: list[bytes] = []
     while len(found) < count:
-        assert feed.socket.poll(5000), f"only {len(found)} of {count} came"
+        assert feed.socket.poll(20_000), f"only {len(found)} of {count} came"
         found += [raw for raw, _ in feed.drain()]
     return found
 
@@ -247,7 +247,7 @@ def trade(settings: dict[str, str], orders: Iterable[str]) -> list[dict[str, Any
             for order in orders:
                 before_ns = time.time_ns()
                 await connection.send(order)
-                answer = json.loads(await asyncio.wait_for(connection.recv(), 5))
+                answer = json.loads(await asyncio.wait_for(connection.recv(), 20))
                 answers.append({**answer, "before_ns": before_ns, "after_ns": time.time_ns()})
         return answers
 

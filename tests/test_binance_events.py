@@ -158,6 +158,19 @@ def test_an_amount_is_plain_digits(amount: str) -> None:
     assert parse_event(wire(REPORT | {"z": amount})) is None
 
 
+def test_a_quantity_is_none_that_no_order_can_have() -> None:
+    """csrc/risk.c counts in 1e-8 up to a quarter of what 64 bits hold."""
+    assert report(z="23058430092.13693951").report.filled == Decimal("23058430092.13693951")
+    for name in ("z", "l"):
+        assert parse_event(wire(REPORT | TRADE | {name: "23058430092.13693952"})) is None
+    row = {"price": "1", "quoteQty": "1", "commission": "0", "commissionAsset": "BTC", "id": 1}
+    for quantity, count in (("3" * 11, None), ("3" * 10, 1)):
+        trades = trades_in(Reply("1", 200, {}, rows=({**row, "qty": quantity},)))
+        assert (trades and len(trades)) == count
+    assert reports_in(Reply("1", 200, ROW | {"executedQty": "9" * 20})) == ()
+    assert report(Z="9" * 20).report.quote == Decimal("9" * 20), "a coin may be worth millions"
+
+
 def test_replies_and_garbage_are_no_events() -> None:
     for text in (b"", b"{", b"[1]", b'"a"', b'{"id":"1","status":200}', b'{"event":[]}', b"\xff"):
         assert parse_event(text) is None

@@ -57,6 +57,21 @@ def test_weight_is_counted_up_to_the_headroom() -> None:
     assert limits.may_ask("exchangeInfo", NOON + MINUTE)  # the venue's minute, not ours
 
 
+def test_what_is_urgent_has_the_headroom_too_but_no_more() -> None:
+    limits = RateLimits(headroom_percent=20)
+    limits.on_limits([weight(80, most=100)], NOON)
+    asked = 0
+    assert not limits.may_ask("order.cancel", NOON)
+    while limits.may_ask("order.cancel", NOON, urgent=True):
+        limits.count("order.cancel", NOON)
+        asked += 1
+    assert asked == 20  # of 1 each
+    limits.on_limits([weight(80, most=100)], NOON)
+    assert limits.may_ask("myTrades", NOON, urgent=True)
+    limits.on_reply(reply(429, NOON + 7_000), NOON)
+    assert not limits.may_ask("order.cancel", NOON, urgent=True)
+
+
 def test_replies_correct_the_count() -> None:
     limits = RateLimits(headroom_percent=0)
     limits.on_reply(reply(200, limits=[weight(995)]), NOON)
@@ -84,7 +99,7 @@ def test_a_second_window_counts_too() -> None:
 
 
 def test_orders_are_told_when_the_venue_tells_of_them() -> None:
-    limits = RateLimits()
+    limits = RateLimits(headroom_percent=10)
     assert limits.order_news(NOON) == []
     limits.on_limits([limit("ORDERS", "DAY", 1, 160_000), orders(10, 50), weight()], NOON)
     assert limits.order_news(NOON) == [
@@ -101,7 +116,7 @@ def test_orders_are_told_when_the_venue_tells_of_them() -> None:
 
 
 def test_429_pauses_until_the_venue_says() -> None:
-    limits = RateLimits()
+    limits = RateLimits(headroom_percent=10)
     pause = limits.on_reply(reply(429, NOON + 7_000), NOON)
     assert pause is not None
     assert not pause.ban
@@ -114,7 +129,7 @@ def test_429_pauses_until_the_venue_says() -> None:
 
 
 def test_a_ban_during_a_pause_is_told_and_never_shortens_it() -> None:
-    limits = RateLimits()
+    limits = RateLimits(headroom_percent=10)
     limits.on_reply(reply(429, NOON + 600_000), NOON)
     ban = limits.on_reply(reply(418, NOON + 300_000), NOON)
     assert ban is not None
@@ -126,14 +141,14 @@ def test_a_ban_during_a_pause_is_told_and_never_shortens_it() -> None:
 @pytest.mark.parametrize("retry_after", [None, "soon", 1.5, True, 0, -(10**20), 10**30])
 @pytest.mark.parametrize("status", [418, 429])
 def test_a_pause_is_within_the_documented_bounds(status: int, retry_after: Any) -> None:
-    pause = RateLimits().on_reply(reply(status, retry_after), NOON)
+    pause = RateLimits(headroom_percent=10).on_reply(reply(status, retry_after), NOON)
     assert pause is not None
     least = BAN_MS_LEAST if status == 418 else 1_000
     assert least <= pause.until_venue_ms - NOON <= BAN_MS_MOST
 
 
 def test_other_errors_are_no_pause() -> None:
-    limits = RateLimits()
+    limits = RateLimits(headroom_percent=10)
     assert limits.on_reply(reply(400, NOON + 7_000), NOON) is None
     assert not limits.paused(NOON)
 
@@ -154,7 +169,7 @@ def test_other_errors_are_no_pause() -> None:
     ],
 )
 def test_what_is_no_limit_of_ours_changes_nothing(entry: Any) -> None:
-    limits = RateLimits()
+    limits = RateLimits(headroom_percent=10)
     limits.on_limits([entry], NOON)
     assert limits.order_news(NOON) == []
     assert limits.may_ask("exchangeInfo", NOON)
@@ -175,7 +190,7 @@ def test_what_is_no_limit_of_ours_changes_nothing(entry: Any) -> None:
     )
 )
 def test_whatever_the_venue_sends(rows: Any) -> None:
-    limits = RateLimits()
+    limits = RateLimits(headroom_percent=10)
     limits.on_limits(dicts(rows), NOON)
     for told in limits.order_news(NOON):
         assert told.window_ms > 0

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import zmq
 
 from engine.sim import authority
+from tests.publisher import Publisher
 
 KEYS = {"HARPOON_API_KEY": "k" * 64, "HARPOON_API_SECRET": "s" * 64}
 RULE = """
@@ -54,14 +54,13 @@ def write_config(
     url: str,
     endpoint: str = "tcp://127.0.0.1:1",
     stream_url: str = "wss://127.0.0.1:1",
-    **more: str,
+    timeout_s: int = 20,
+    **more: str | int,
 ) -> str:
-    more["stream_url"] = stream_url
+    more |= {"stream_url": stream_url, "timeout_s": timeout_s}
     extra = "\n".join(f"{key} = {json.dumps(value)}" for key, value in more.items())
     file = folder / "harpoon.toml"
-    file.write_text(
-        f'[feed]\nendpoint = "{endpoint}"\n[venue]\nurl = "{url}"\ntimeout_s = 2\n{extra}\n{RULE}'
-    )
+    file.write_text(f'[feed]\nendpoint = "{endpoint}"\n[venue]\nurl = "{url}"\n{extra}\n{RULE}')
     return str(file)
 
 
@@ -82,14 +81,16 @@ def exchange(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield json.loads(process.stdout.readline())
     finally:
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Bound by nobody who listens: connections are refused, and no other test gets the port."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @pytest.fixture
@@ -259,8 +260,8 @@ def test_live_needs_the_file_and_the_flag(tmp_path: Path, flag: list[str]) -> No
     assert_sentence(harpoon("run", "--config", str(config), *flag), 2, "live")
 
 
-def test_run_against_a_venue_that_refuses(tmp_path: Path) -> None:
-    config = write_config(tmp_path, url=f"wss://127.0.0.1:{closed_port()}/ws")
+def test_run_against_a_venue_that_refuses(tmp_path: Path, closed_port: int) -> None:
+    config = write_config(tmp_path, url=f"wss://127.0.0.1:{closed_port}/ws")
     assert_sentence(harpoon("run", "--config", config), 1, "refused", "venue.url")
 
 
@@ -278,7 +279,7 @@ def test_run_against_something_without_tls(
 
 
 def test_run_against_a_silent_venue(tmp_path: Path, listener: Callable[[bytes], int]) -> None:
-    config = write_config(tmp_path, url=f"wss://127.0.0.1:{listener(b'')}/ws")
+    config = write_config(tmp_path, url=f"wss://127.0.0.1:{listener(b'')}/ws", timeout_s=2)
     assert_sentence(harpoon("run", "--config", config), 1, "in time", "timeout_s")
 
 
@@ -306,8 +307,8 @@ def test_run_with_a_wrong_path(tmp_path: Path, exchange: dict[str, str]) -> None
     assert_sentence(harpoon("run", "--config", config), 1, "404", "/elsewhere")
 
 
-def test_run_without_a_node(tmp_path: Path, exchange: dict[str, str]) -> None:
-    endpoint = f"tcp://127.0.0.1:{closed_port()}"
+def test_run_without_a_node(tmp_path: Path, exchange: dict[str, str], closed_port: int) -> None:
+    endpoint = f"tcp://127.0.0.1:{closed_port}"
     config = write_config(
         tmp_path, url=exchange["ws_url"], ca_file=exchange["ca_file"], endpoint=endpoint
     )
@@ -385,7 +386,7 @@ class Running:
     def end(self) -> dict:
         self.process.terminate()
         summary = self.until("summary")
-        assert self.process.wait(10) == 0
+        assert self.process.wait(60) == 0
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
@@ -393,16 +394,10 @@ class Running:
 
 
 @pytest.fixture
-def node() -> Iterator[tuple[zmq.Socket, str]]:
-    """A PUB socket as bitcoind has one, and its endpoint."""
-    with zmq.Context() as context, context.socket(zmq.PUB) as publisher:
-        publisher.linger = 0
-        port = publisher.bind_to_random_port("tcp://127.0.0.1")
-        yield publisher, f"tcp://127.0.0.1:{port}"
-
-
-def publish(publisher: zmq.Socket, number: int, raw: bytes) -> None:
-    publisher.send_multipart([b"rawtx", raw, number.to_bytes(4, "little")])
+def node() -> Iterator[Publisher]:
+    publisher = Publisher()
+    yield publisher
+    publisher.close()
 
 
 def deposit(number: int) -> bytes:
@@ -420,10 +415,7 @@ def deposit(number: int) -> bytes:
     )
 
 
-def test_dry_run_then_live(
-    tmp_path: Path, exchange: dict[str, str], node: tuple[zmq.Socket, str]
-) -> None:
-    publisher, endpoint = node
+def test_dry_run_then_live(tmp_path: Path, exchange: dict[str, str], node: Publisher) -> None:
     keys = {
         "HARPOON_API_KEY": exchange["api_key"],
         "HARPOON_API_SECRET": exchange["api_secret"],
@@ -434,7 +426,7 @@ def test_dry_run_then_live(
             url=exchange["ws_url"],
             stream_url=exchange["stream_url"],
             ca_file=exchange["ca_file"],
-            endpoint=endpoint,
+            endpoint=node.endpoint,
         )
     )
     ledger = tmp_path / "ledger.jsonl"
@@ -443,16 +435,17 @@ def test_dry_run_then_live(
             config.write_text('[engine]\nmode = "live"\n' + config.read_text())
         running = Running(str(config), keys, *(["--live"] if live else []))
         assert running.until("ready")["mode"] == ("live" if live else "dry-run")
-        running.until("progress")
-        publisher.send_multipart([b"rawtx", b"too few frames"])
-        publish(publisher, 0, b"\x00" * 50)
-        publish(publisher, 1, deposit(live))
-        publish(publisher, 2, deposit(live))  # the same once more
+        node.wait_subscriber()
+        node.socket.send_multipart([b"rawtx", b"too few frames"])
+        node.send(b"\x00" * 50, 0)
+        node.send(deposit(live), 1)
+        node.send(deposit(live), 2)  # the same once more
         signal = running.until("signal")
         assert signal["kind"] == "deposit"
         assert signal["net_sat"] == 900_000_000
         running.until("progress")
         summary = running.end()
+        node.wait_gone()
         assert [order["status"] for order in summary["orders"]] == [status]
         assert summary["stats"]["duplicates"] == 1
         assert summary["stats"]["malformed"] == 1
@@ -467,11 +460,11 @@ def test_dry_run_then_live(
 
 
 def test_the_secret_is_not_in_the_process_list(
-    tmp_path: Path, exchange: dict[str, str], node: tuple[zmq.Socket, str]
+    tmp_path: Path, exchange: dict[str, str], node: Publisher
 ) -> None:
     keys = {"HARPOON_API_KEY": "k" * 64, "HARPOON_API_SECRET": "s3cret" * 10}
     config = write_config(
-        tmp_path, url=exchange["ws_url"], ca_file=exchange["ca_file"], endpoint=node[1]
+        tmp_path, url=exchange["ws_url"], ca_file=exchange["ca_file"], endpoint=node.endpoint
     )
     running = Running(config, keys)
     running.until("ready")

@@ -354,6 +354,7 @@ def test_a_missing_key_is_named_with_an_example_that_works(table: str, key: str)
         ("rule = [1]\n" + toml({**MINIMAL}).split("[[rule]]")[0], "[[rule]] 1 must be a table"),
         (toml({**MINIMAL, "rule2": RULE}), '[[rule]] 2 name = "whale": another rule has this name'),
         (with_keys("engine", {"min_signal_btc": '"101"'}), "is below min_signal_btc of [engine]"),
+        (with_keys("rule", {"take_profit_bp": "10000"}), "take_profit_bp = 10000: what was sold"),
         ("[engine", "not valid TOML"),
         ("a = " + "[" * 5000, "not valid TOML"),
         ("a = " + "9" * 5000, "not valid TOML"),
@@ -362,6 +363,11 @@ def test_a_missing_key_is_named_with_an_example_that_works(table: str, key: str)
 )
 def test_a_file_that_is_not_a_configuration(content: str | bytes, reason: str) -> None:
     assert reason in refusal(content)
+
+
+def test_a_profit_of_the_whole_price_is_for_what_was_bought() -> None:
+    parsed(with_keys("rule", {"take_profit_bp": "9999"}))
+    parsed(with_keys("rule", {"take_profit_bp": "100000", "side": '"BUY"'}))
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -660,6 +666,8 @@ def test_documented_bounds_are_the_real_ones(
     base: dict[str, Any] = {"min_btc": "0"} if key == "max_btc" else {}
     if key == "min_signal_btc":  # no rule may ask for less
         base = {"min_signal_btc": "0"}
+    if key == "take_profit_bp":  # a SELL has less room
+        base = {"side": '"BUY"'}
     for value in (low, high):
         tables = {**MINIMAL, "rule": {**RULE, "min_btc": "21000000"}}
         tables[table] = {**tables.get(table, {}), **base, key: str(value)}

@@ -1,15 +1,8 @@
-"""The two sessions with the venue, in simulated time: World is the venue, the network, the hot
-thread and the clocks."""
+"""The two sessions with the venue, in simulated time."""
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import json
-import random
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -18,285 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine._native import lib
-from engine.clock import Instant
-from engine.connections import Links
 from engine.credentials import Credentials
 from engine.errors import VenueError
 from engine.link import NS, State, Timing
-from engine.venues.binance import parse_reply
-from engine.venues.binance_filters import Filters
-from engine.venues.binance_limits import RateLimits, VenueLimit
-from engine.venues.binance_session import SessionRequests
+from engine.venues.binance_limits import VenueLimit
 
-MS = 1_000_000
-EPOCH_NS = 1_790_000_000_000 * MS
-URL = "wss://venue.example/ws-api/v3"
+from .links_world import EXCHANGE_INFO, MS, URL, World, world
+
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
-HMAC = Credentials("key", api_secret="secret")
 REFUSED = {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."}
-EXCHANGE_INFO = {
-    "rateLimits": [
-        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
-        {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 50},
-        {"rateLimitType": "CONNECTIONS", "interval": "MINUTE", "intervalNum": 5, "limit": 300},
-    ],
-    "symbols": [
-        {
-            "symbol": "BTCUSDT",
-            "status": "TRADING",
-            "baseAsset": "BTC",
-            "baseAssetPrecision": 8,
-            "quoteAsset": "USDT",
-            "quoteAssetPrecision": 8,
-            "orderTypes": ["LIMIT", "MARKET"],
-            "ocoAllowed": True,
-            "filters": [],
-        }
-    ],
-}
-
-
-@dataclass
-class Wire:
-    """One session as the hot thread has it."""
-
-    opening: bool = False
-    open: bool = False
-    held: bool = True
-    silent: bool = False  # TCP believes in it, but nothing comes any more
-    useless: bool = False  # the venue has ended it in words
-    opened_ns: int = 0
-    life: int = 0  # what belongs to an earlier connection is not delivered
-    address: str = ""
-
-    @property
-    def armed(self) -> bool:
-        return self.open and not self.held
-
-
-@dataclass
-class World:
-    """Times are CLOCK_MONOTONIC ns. `refuse` answers a method with an error; `closed_ports` are
-    addresses where nobody is."""
-
-    credentials: Credentials = HMAC
-    live: bool = True
-    timing: Timing = field(default_factory=Timing)
-    seed: int = 1
-    tick_s: float = 0.01
-    offset_ms: int = 40
-    addresses: list[str] = field(default_factory=lambda: ["10.0.0.1"])
-    unresolved: VenueError | None = None
-    closed_ports: set[str] = field(default_factory=set)
-    open_failure: tuple[str, int] = ("connecting to venue.example: refused", 111)
-    refuse: dict[str, dict[str, Any]] = field(default_factory=dict)
-    mute: set[str] = field(default_factory=set)  # methods that get no answer
-    round_trip_ns: int = 4 * MS
-    now_ns: int = 50 * NS
-    epoch_step_ns: int = 0
-    accepts: bool = True
-
-    def __post_init__(self) -> None:
-        self.wires = [Wire(), Wire()]
-        self.connects: list[tuple[float, int, str]] = []  # (seconds since the start, session, to)
-        self.asked: list[tuple[int, str]] = []
-        self.preferred: int | None = None
-        self.prefers: list[int] = []
-        self.offsets: list[int | None] = []
-        self.limits: list[VenueLimit] = []
-        self.pauses: list[int] = []
-        self.bans: list[str] = []
-        self.notices: list[str] = []
-        self.filters_told: list[Mapping[str, Filters]] = []
-        self.voluntarily_unarmed: list[str] = []
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
-        self._count = itertools.count()
-        self._start_ns = self.now_ns
-        self.links = Links(
-            self,
-            lambda: self,
-            SessionRequests(self.credentials, ("BTCUSDT",)),
-            RateLimits(),
-            venue=URL,
-            live=self.live,
-            timing=self.timing,
-            rng=random.Random(self.seed),
-        )
-
-    # ---- Search ----
-
-    def take(self) -> list[str] | None:
-        if self.unresolved is not None:
-            raise self.unresolved
-        return list(self.addresses)
-
-    # ---- Port ----
-
-    def connect(self, session: int, address: str) -> None:
-        wire = self.wires[session]
-        assert not wire.opening
-        assert not wire.open
-        life = wire.life + 1
-        self.wires[session] = Wire(opening=True, life=life, address=address)
-        self.connects.append((self.seconds(), session, address))
-        delay_ns = 3 * self.round_trip_ns
-        if self.accepts and address not in self.closed_ports:
-            self._later(delay_ns, session, self._opened)
-        else:
-            self._later(delay_ns, session, lambda n: self._end(n, *self.open_failure))
-
-    def text(self, session: int, message: bytes) -> None:
-        assert self.wires[session].open, "a request on a session that is not open"
-        request = json.loads(message)
-        assert re.fullmatch("[A-Za-z0-9-]{1,36}", request["id"])
-        self.asked.append((session, request["method"]))
-        if request["method"] == "time":
-            self.last_time_id = request["id"]
-        if not self.wires[session].silent and request["method"] not in self.mute:
-            self._later(self.round_trip_ns // 2, session, lambda n: self._answer(n, request))
-
-    def hold(self, session: int, held: bool) -> None:
-        wire = self.wires[session]
-        if held and wire.armed and not wire.useless:
-            self._check_other_is_armed(session, "held")
-        wire.held = held
-
-    def prefer(self, session: int) -> None:
-        assert self.wires[session].open
-        self.preferred = session
-        self.prefers.append(session)
-
-    def close(self, session: int) -> None:
-        wire = self.wires[session]
-        if wire.armed and not wire.useless:
-            self._check_other_is_armed(session, "closed")
-        if wire.open or wire.opening:
-            wire.held = True
-            self._later(0, session, lambda n: self._end(n, "closed by us", 0))
-
-    def clock(self, offset_ms: int | None) -> None:
-        self.offsets.append(offset_ms)
-
-    def venue_limit(self, limit: VenueLimit) -> None:
-        self.limits.append(limit)
-
-    def pause(self, until_ns: int) -> None:
-        self.pauses.append(until_ns)
-
-    def banned(self, words: str) -> None:
-        self.bans.append(words)
-
-    def filters(self, filters: Mapping[str, Filters]) -> None:
-        self.filters_told.append(filters)
-
-    def notice(self, words: str) -> None:
-        self.notices.append(words)
-
-    # ---- the venue and the hot thread ----
-
-    def _check_other_is_armed(self, session: int, verb: str) -> None:
-        if not self.wires[1 - session].armed and not self.dead(session):
-            self.voluntarily_unarmed.append(f"{verb} session {session} at {self.seconds():.3f} s")
-
-    def dead(self, session: int) -> bool:
-        return self.wires[session].silent
-
-    def _later(self, delay_ns: int, session: int, act: Callable[[int], None]) -> None:
-        life = self.wires[session].life
-
-        def unless_over() -> None:
-            if self.wires[session].life == life:
-                act(session)
-
-        heapq.heappush(self._events, (self.now_ns + delay_ns, next(self._count), unless_over))
-
-    def _opened(self, session: int) -> None:
-        wire = self.wires[session]
-        wire.opening, wire.open, wire.held, wire.opened_ns = False, True, True, self.now_ns
-        self.links.on_opened(session)
-
-    def _end(self, session: int, reason: str, code: int) -> None:
-        wire = self.wires[session]
-        if wire.open or wire.opening:
-            self.wires[session] = Wire(life=wire.life + 1)
-            self.links.on_closed(session, reason, code)
-
-    def _answer(self, session: int, request: dict[str, Any]) -> None:
-        reply: dict[str, Any] = {"id": request["id"], "status": 200}
-        method = request["method"]
-        if method in self.refuse:
-            reply |= {"status": 400, **self.refuse[method]}
-        elif method == "time":
-            reply["result"] = {"serverTime": self.venue_ms()}
-        elif method == "exchangeInfo":
-            reply["result"] = EXCHANGE_INFO
-        elif method == "account.rateLimits.orders":
-            limit = EXCHANGE_INFO["rateLimits"][1]
-            reply["result"] = [{**limit, "count": 7}]
-        else:
-            reply["result"] = {"subscriptionId": 0}
-        self._later(self.round_trip_ns // 2, session, lambda n: self.say(n, reply))
-
-    # ---- what a test does ----
-
-    def instant(self) -> Instant:
-        return Instant(self.now_ns, self.now_ns + EPOCH_NS + self.epoch_step_ns)
-
-    def venue_ms(self) -> int:
-        return (self.now_ns + EPOCH_NS) // MS + self.offset_ms
-
-    def seconds(self) -> float:
-        return (self.now_ns - self._start_ns) / NS
-
-    def say(self, session: int, reply: Mapping[str, Any]) -> bool:
-        """A reply that the hot thread reports, whatever was asked."""
-        if self.wires[session].silent:
-            return False
-        parsed = parse_reply(json.dumps(reply).encode())
-        assert parsed is not None
-        return self.links.on_reply(session, parsed, self.now_ns)
-
-    def drop(self, session: int) -> None:
-        """The network cuts it."""
-        self._end(session, "the connection was reset", 104)
-
-    def run(self, seconds: float, tick_s: float | None = None) -> None:
-        end_ns = self.now_ns + int(seconds * NS)
-        tick_ns = int((tick_s or self.tick_s) * NS)
-        while self.now_ns < end_ns:
-            self.links.tick(self.instant())
-            self.check()
-            next_ns = min(self.now_ns + tick_ns, end_ns)
-            while self._events and self._events[0][0] <= next_ns:
-                self.now_ns, _, act = heapq.heappop(self._events)
-                act()
-                self.check()
-            self.now_ns = next_ns
-
-    def check(self) -> None:
-        """What holds at every moment."""
-        ready = self.links.ready
-        assert ready == tuple(n for n in (0, 1) if self.wires[n].armed)
-        assert self.links.preferred == (self.preferred if ready else None)
-        assert not ready or self.preferred in ready
-        assert self.voluntarily_unarmed == []
-
-    def start(self) -> None:
-        """Until both are ready."""
-        self.run(5)
-        assert self.links.ready == (0, 1)
-
-    def methods(self, session: int) -> list[str]:
-        """What a session was asked, its clock aside."""
-        return [method for n, method in self.asked if n == session and method != "time"]
-
-
-def world(**settings: Any) -> World:
-    made = World(**settings)
-    made.start()
-    return made
-
 
 # ---- starting ------------------------------------------------------------------------------------
 
@@ -613,7 +337,141 @@ def test_what_grows_old_is_asked_again_on_one_session() -> None:
     assert it.methods(1).count("account.rateLimits.orders") == 1
 
 
+OVERLOADED = {
+    "status": 503,
+    "error": {"code": -1008, "msg": "Server is currently overloaded with other requests."},
+}
+
+
+@pytest.mark.parametrize("round_trip_ns", [4 * MS, 50 * MS])
+def test_a_time_that_is_refused_is_asked_no_more_often_than_one_that_is_told(
+    round_trip_ns: int,
+) -> None:
+    it = world(round_trip_ns=round_trip_ns)
+    it.refuse = {"time": OVERLOADED}
+    before = len(it.asked)
+    it.run(300)
+    assert 110 <= len(it.asked) - before <= 130
+    assert len(it.connects) == 2, "where the venue is overloaded, what there is is kept"
+    assert it.notices == []
+    it.run(400, tick_s=0.1)
+    assert it.offsets[-1] is None
+    assert "is not known well enough" in it.notices[0]
+    it.refuse = {}
+    it.run(6)
+    assert it.links.ready == (0, 1)
+    assert it.links.offset_ms() in (39, 40, 41)
+
+
+def test_a_session_that_does_not_tell_the_time_is_replaced_where_another_does() -> None:
+    it = world()
+    it.refuse = {"time": {"status": 400, "error": {"code": -1000, "msg": "An unknown error."}}}
+    before = len(it.asked)
+    it.run(300)
+    assert 60 <= len(it.asked) - before <= 150  # reconnections of one, too
+    assert len(it.links.ready) == 1
+    it.refuse = {}
+    it.run(120)
+    assert it.links.ready == (0, 1)
+    assert len(it.connects) > 3
+
+
+def test_a_clock_that_contradicts_itself_all_the_time_is_not_asked_all_the_time() -> None:
+    it = world()
+    before, notices = len(it.asked), len(it.notices)
+    for turn in range(6_000):
+        it.offset_ms = 40 if turn % 2 else 140
+        it.run(0.01)
+    assert len(it.asked) - before < 100
+    assert 0 < len(it.notices) - notices < 60
+    it.run(30)
+    assert it.links.offset_ms() is not None
+
+
+@pytest.mark.parametrize("since", ["the start", "later"])
+def test_counts_that_are_refused_are_asked_again_a_minute_later(since: str) -> None:
+    method = "account.rateLimits.orders"
+    it = World(refuse={method: OVERLOADED} if since == "the start" else {})
+    it.start()
+    it.refuse = {method: OVERLOADED}
+    before, notices = it.methods(0).count(method), len(it.notices)
+    it.run(600, tick_s=0.05)
+    assert 9 <= it.methods(0).count(method) - before <= 10
+    assert len(it.notices) - notices <= 10
+    assert it.links.ready == (0, 1)
+    it.limits.clear()
+    it.refuse = {}
+    it.run(62, tick_s=0.05)
+    assert VenueLimit(index=0, window_ms=10_000, limit=50, used=7) in it.limits
+
+
+def test_filters_that_an_order_belies_are_asked_again_once() -> None:
+    it = world()
+    told = len(it.filters_told)
+    for _ in range(3):
+        it.links.read_filters_again()
+    it.run(1)
+    assert it.methods(0).count("exchangeInfo") == 2
+    assert len(it.filters_told) == told + 1
+    it.links.read_filters_again()
+    it.run(1)
+    assert it.methods(0).count("exchangeInfo") == 3
+    assert it.methods(1).count("exchangeInfo") == 0
+
+
+def test_without_a_session_no_filters_are_asked_for() -> None:
+    it = World()
+    it.links.read_filters_again()
+    it.start()
+    assert it.methods(0).count("exchangeInfo") == 1
+
+
 # ---- limits --------------------------------------------------------------------------------------
+
+
+def others_use(it: World, weight: int) -> None:
+    """What all of this address have used in this minute, as a reply tells."""
+    row = {**EXCHANGE_INFO["rateLimits"][0], "count": weight}
+    it.say(0, {"id": "somebody else's", "status": 200, "result": {}, "rateLimits": [row]})
+
+
+def test_a_clock_is_asked_as_long_as_there_is_any_weight_left() -> None:
+    """In the headroom too: without it no order would be sent when others use all but that."""
+    it = world()
+    it.run(60.1 - it.venue_ms() % 60_000 / 1000)  # the beginning of a minute
+    others_use(it, 5_900)
+    before = len(it.asked)
+    it.run(40)
+    asked = it.asked[before:]
+    assert {method for _, method in asked} == {"time"}
+    assert 14 <= len(asked) <= 18
+    others_use(it, 6_000)
+    it.run(15)
+    assert len(it.asked) == before + len(asked)
+    it.run(30)
+    assert "account.rateLimits.orders" in {method for _, method in it.asked[-20:]}
+    assert len(it.offsets) == 1
+
+
+def test_a_stream_is_subscribed_to_with_what_weight_there_is() -> None:
+    it = world()
+    it.run(60.1 - it.venue_ms() % 60_000 / 1000)
+    others_use(it, 5_900)
+    it.run(58)
+    asked = len(it.methods(0))
+    it.links.on_stream_ended(0)
+    it.run(0.1)
+    assert it.methods(0)[asked:] == ["userDataStream.subscribe.signature"], "before the counts"
+
+
+def test_a_session_is_opened_with_what_weight_there_is() -> None:
+    """Without one nothing can be cancelled."""
+    it = world()
+    it.drop(1)
+    for _ in range(10):
+        others_use(it, 5_900)
+        it.run(0.5)
+    assert it.links.ready == (0, 1)
 
 
 def refusal(status: int, retry_after_ms: int | None) -> dict[str, Any]:
@@ -651,6 +509,20 @@ def test_418_is_a_ban() -> None:
     assert len(it.connects) == connected
     it.run(70, tick_s=0.1)
     assert it.links.ready == (0, 1)
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_a_step_of_our_clock_neither_ends_nor_lengthens_a_pause(step_s: int) -> None:
+    it = world()
+    it.say(0, refusal(418, it.venue_ms() + 200_000))
+    it.run(10)
+    asked = len(it.asked)
+    it.epoch_step_ns = step_s * NS
+    it.run(189)
+    assert len(it.asked) == asked
+    it.run(3)
+    assert len(it.asked) > asked
+    assert abs((it.links.offset_ms() or 0) - (40 - 1000 * step_s)) <= 2
 
 
 @pytest.mark.parametrize(("status", "bans"), [(418, 1), (429, 0)])
@@ -705,6 +577,39 @@ def test_a_step_of_our_clock_is_unknown_until_measured_anew() -> None:
     it.run(2)
     assert it.offsets[-1] is not None
     assert abs(it.offsets[-1] - (40 - 3_000)) <= 2
+
+
+@pytest.mark.parametrize("step_s", [-7200, -1, 1, 7200])
+def test_a_step_of_our_clock_is_none_of_the_venues_time(step_s: int) -> None:
+    """What is left when its time has come would be left hours early, or late."""
+    it = world()
+    it.run(10)
+    it.epoch_step_ns = step_s * NS
+    for _ in range(300):
+        it.run(0.01)
+        assert abs(it.links.venue_ms() - it.venue_ms()) <= 12  # a tick is 10
+    assert it.offsets[-1] is not None
+
+
+def test_after_a_sleep_the_venues_time_is_late_until_it_is_measured() -> None:
+    it = world()
+    it.run(10)
+    before_ms = it.venue_ms()
+    it.offset_ms += 3_600_000  # while CLOCK_MONOTONIC stood still
+    it.epoch_step_ns = 3600 * NS
+    it.links.tick(it.instant())
+    assert abs(it.links.venue_ms() - before_ms) <= 2
+    it.run(2)
+    assert abs(it.links.venue_ms() - it.venue_ms()) <= 12
+    assert it.links.offset_ms() in (39, 40, 41)
+
+
+def test_a_small_step_of_our_clock_is_told_as_a_new_offset() -> None:
+    it = world()
+    it.epoch_step_ns = -15 * MS
+    it.links.tick(it.instant())
+    assert it.offsets[-1] in (54, 55, 56)
+    assert abs(it.links.venue_ms() - it.venue_ms()) <= 2
 
 
 def test_a_step_of_the_venues_clock_is_noticed() -> None:

@@ -89,18 +89,29 @@ def command_lines(word: str) -> list[str]:
     return [line for line in lines if word in line]
 
 
+def heed_interrupts() -> None:
+    """Also where the tests run in the background of a shell, which has SIGINT ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left_when_it_is_interrupted(tmp_path: Path, how: int) -> None:
     command = [sys.executable, "-P", "-m", "engine.cli", "demo", "--count", "5000", "--rate", "50"]
     environ = {**os.environ, "TMPDIR": str(tmp_path)}  # every child has a path below it
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environ,
+        preexec_fn=heed_interrupts,
+    )
     assert process.stdout is not None
     assert "live" in process.stdout.readline()
     assert len(command_lines(str(tmp_path))) == 3
     process.send_signal(how)
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while command_lines(str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert command_lines(str(tmp_path)) == []

@@ -7,13 +7,14 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from engine._native import lib
 from engine.core import Engine, EngineOptions, Rule
 from engine.errors import NativeError, TxError
-from engine.records import STAGES, Body, Closed, Fired, Message, Signal
+from engine.records import STAGES, Body, Closed, Fired, Intent, Message, Signal, Spent
 from engine.venues.binance import order_template
 from tests.peers import (
     API_KEY,
@@ -47,6 +48,22 @@ def live(max_orders: int = 100, cooldown_ns: int = 0) -> EngineOptions:
 
 
 # ---- the risk gate -------------------------------------------------------------------------------
+
+
+def test_no_order_leaves_whose_outpoints_find_no_room_in_the_journal(server: Server) -> None:
+    """A restarted engine could not know all of them, and would fire again."""
+    n_in = 95_000  # 3.4 MB of outpoints
+    with rig(server, replace(live(), sweep_inputs_min=1 << 20)) as wire:
+        for nonce in range(5):  # nobody makes the next segment
+            raw = transaction({wallet("kraken"): 5 * BTC}, nonce, n_in)
+            wire.engine.rawtx(raw, time.monotonic_ns())
+        events = list(wire.engine.events())
+        refusals = [event.refusal for event in events if isinstance(event, Fired)]
+        assert set(refusals) == {None, "journal"}
+        outpoints = [o for event in events if isinstance(event, Spent) for o in event.outpoints]
+        outpoints += [o for event in events if isinstance(event, Intent) for o in event.outpoints]
+        assert len(set(outpoints)) == refusals.count(None) * n_in
+        assert wire.deposit(5).refusal is None
 
 
 def test_a_dry_run_does_everything_but_the_send(server: Server) -> None:
@@ -117,7 +134,7 @@ def test_no_more_than_max_orders(server: Server, is_live: bool) -> None:
 
 
 def test_a_rule_rests_after_an_order_and_others_do_not(server: Server) -> None:
-    engine = Engine(book_of("kraken", "okx"), live(cooldown_ns=300_000_000))
+    engine = Engine(book_of("kraken", "okx"), live(cooldown_ns=1_000_000_000))
     engine.set_key(SECRET)
     order = engine.add_order(order_template(SELL, API_KEY, 5000))
     for exchange in ("kraken", "okx"):
@@ -132,7 +149,7 @@ def test_a_rule_rests_after_an_order_and_others_do_not(server: Server) -> None:
         assert refusal == "cooldown"
         assert time.monotonic() - start < PATIENCE_S
         time.sleep(0.01)
-    assert time.monotonic() - start >= 0.3, "a refused order does not count, nor end the rest"
+    assert time.monotonic() - start >= 1, "a refused order does not count, nor end the rest"
 
 
 def test_without_a_session_nothing_is_ready(server: Server) -> None:
@@ -357,9 +374,11 @@ def test_the_latencies_of_one_order_fit_together(wire: Rig) -> None:
 
 def test_percentiles_are_in_order_and_near_the_values(wire: Rig) -> None:
     """With t_rx_ns the test chooses what rawtx_to_send is: i ms, plus what the engine takes."""
+    most_ns = []
     for i in range(1, 1001):
-        before = time.monotonic_ns()
-        wire.engine.rawtx(deposit("kraken", i), before - i * 1_000_000)
+        rx_ns = time.monotonic_ns() - i * 1_000_000
+        wire.engine.rawtx(deposit("kraken", i), rx_ns)
+        most_ns.append(time.monotonic_ns() - rx_ns)
         for _ in news(wire.engine):
             pass
         wire.peer.frame()
@@ -368,8 +387,9 @@ def test_percentiles_are_in_order_and_near_the_values(wire: Rig) -> None:
         assert 0 < row["p50"] <= row["p90"] <= row["p99"] <= row["p999"] <= row["max"], stage
     row = wire.engine.latency_ns()["rawtx_to_send"]
     for name, milliseconds in (("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999)):
-        assert milliseconds <= row[name] / 1e6 < milliseconds * 1.05 + 20, name
-    assert 1000 <= row["max"] / 1e6 < 1100
+        most_ms = sorted(most_ns)[milliseconds - 1] / 1e6
+        assert milliseconds <= row[name] / 1e6 < most_ms * 1.05 + 20, name
+    assert 1000 <= row["max"] / 1e6 < max(most_ns) / 1e6 * 1.1
 
 
 def test_rehearsals_leave_no_trace(wire: Rig) -> None:

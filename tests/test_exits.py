@@ -2,71 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import pytest
+from exit_life import (
+    BOTH,
+    BOUNDS,
+    BUY,
+    MARKET,
+    NOBODY_HOLDS,
+    D,
+    act,
+    entry,
+    exit_of,
+    exits,
+    placed,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from order_life import ID, SENT_MS, SPEC, S, entry_id
+from order_life import ID, SPEC, S, entry_id
 
 from engine import client_ids
-from engine.exits import Action, Cancel, ExitPlan, Exits, Left, Market, Place, targets
+from engine.exit_plan import Bounds, ExitPlan, targets
+from engine.exits import Cancel, Exits, Left, Place
 from engine.lifecycle import KEPT
-from engine.order import Leg, Order
-from engine.venues.binance import OrderSpec
-
-D = Decimal
-MARKET = Market(D("0.01"), D("0.00001"), D("0.00001"), D(5))
-BOTH = ExitPlan(None, 100, 50)
-BUY = OrderSpec("BTCUSDT", "BUY", "LIMIT", "0.01000000", "60000.00", "IOC")
-NOBODY_HOLDS = replace(MARKET, oco_allowed=False, order_types=frozenset({"LIMIT", "MARKET"}))
-
-
-def entry(
-    filled: str = "0.01", spec: OrderSpec = BUY, end: str | None = "filled", price: int = 60_000
-) -> Order:
-    amount = D(filled)
-    leg = Leg(ID, D(spec.quantity), 7, True, amount, amount * price, traded=amount, end=end)
-    return Order(ID, spec, (leg,), rule="whale", timestamp_ms=SENT_MS, fired=True)
-
-
-def exit_of(place: Place, status: str, filled: str = "0", **more: Any) -> Order:
-    """The exit as the orders have it: `sent`, `acked`, `unknown` or an end, of its first leg."""
-    end = status if status not in ("sent", "acked", "unknown") else None
-    here = status not in ("sent", "unknown")
-    first, *others = client_ids.legs_of(place.client_id)
-    other_end = "expired" if end == "filled" else end
-    legs = (
-        Leg(first, place.quantity, 8, here, filled=D(filled), end=end),
-        *(Leg(leg, place.quantity, 9, here, end=other_end) for leg in others),
-    )
-    spec = OrderSpec(place.symbol, place.side, "MARKET" if place.kind == "m" else "LIMIT", "1")
-    return Order(
-        place.client_id, spec, legs, place.parent, fired=True, doubt=status == "unknown", **more
-    )
-
-
-def exits(plan: ExitPlan = BOTH, order: Order | None = None, market: Market = MARKET) -> Exits:
-    made = Exits({"whale": plan})
-    made.set_market("BTCUSDT", market)
-    made.on_order(order or entry())
-    return made
-
-
-def act(made: Exits, second: float = 0) -> Action | None:
-    found = made.actions(int(second * S), SENT_MS + int(second * 1000))
-    assert len(found) < 2
-    return found[0] if found else None
-
-
-def placed(made: Exits, second: float = 0) -> Place:
-    action = act(made, second)
-    assert isinstance(action, Place)
-    return action
-
 
 # ---- what is sent --------------------------------------------------------------------------------
 
@@ -111,13 +71,29 @@ def test_targets_are_on_the_tick_and_never_nearer_than_asked(
     order = order.with_leg(replace(order.legs[0], quote=order.filled * price))
     market = replace(MARKET, tick_size=D(tick))
     take, stop = targets(order, ExitPlan(None, bp, bp), market)
-    assert take is not None
-    assert stop is not None
-    assert take % D(tick) == stop % D(tick) == 0
     away = price * bp / 10_000
     low, high = (stop, take) if side == "BUY" else (take, stop)
-    assert low <= price - away < low + D(tick)
+    assert high is not None
     assert high - D(tick) < price + away <= high
+    assert high % D(tick) == 0
+    if low is None:
+        assert price - away < D(tick), "there is no such price"
+    else:
+        assert 0 < low <= price - away < low + D(tick)
+        assert low % D(tick) == 0
+
+
+@pytest.mark.parametrize(("stop", "kind"), [(50, client_ids.STOP_LOSS), (None, None)])
+def test_a_profit_that_no_price_can_reach_is_left_out(stop: int | None, kind: str | None) -> None:
+    sold = entry(spec=replace(BUY, side="SELL"))
+    for bp in (9_999, 10_000, 20_000):
+        made = exits(ExitPlan(60, bp, stop), sold, replace(MARKET, tick_size=D(10)))
+        action = act(made)
+        assert isinstance(action, Place) == (kind is not None)
+        if isinstance(action, Place):
+            assert (action.kind, action.take_price) == (kind, None)
+            made.on_order(exit_of(action, "cancelled"))
+        assert placed(made, 60).kind == client_ids.MARKET
 
 
 def test_a_base_asset_commission_and_the_step_make_the_quantity_smaller() -> None:
@@ -125,6 +101,10 @@ def test_a_base_asset_commission_and_the_step_make_the_quantity_smaller() -> Non
     assert placed(exits(order=order)).quantity == D("0.00998")
     sold = replace(entry(spec=SPEC), fees=(("USDT", D("0.6")),))
     assert placed(exits(order=sold)).quantity == D("0.01")
+
+
+def test_more_than_was_ordered_is_not_left() -> None:
+    assert placed(exits(order=entry("99999"))).quantity == D("0.01")
 
 
 # ---- when ----------------------------------------------------------------------------------------
@@ -181,15 +161,24 @@ def test_an_entry_that_rests_is_cancelled_when_the_time_is_over() -> None:
     assert placed(made, 61).quantity == D("0.004")
 
 
+def test_while_venue_time_is_not_known_no_time_is_over_but_prices_are_heeded() -> None:
+    made = exits(ExitPlan(0, 100, 50), market=NOBODY_HOLDS)
+    assert made.actions(10**6 * S, None) == []
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
+    (place,) = made.actions(10**6 * S, None)
+    assert isinstance(place, Place)
+    assert place.kind == client_ids.MARKET
+
+
 @pytest.mark.parametrize("bid", ["60600", "59700"])
 def test_an_entry_that_rests_is_cancelled_when_what_it_has_filled_should_be_left(bid: str) -> None:
     rests = replace(BUY, time_in_force="GTC")
     made = exits(order=entry("0.004", rests, end=None))
-    made.on_price("BTCUSDT", D("60599.99"), D("60600"))
+    made.on_price("BTCUSDT", D("60599.99"), D("60600"), 0)
     assert act(made) is None
-    made.on_price("BTCUSDT", D(bid), D(bid) + 1)
+    made.on_price("BTCUSDT", D(bid), D(bid) + 1, 0)
     assert act(made, 1) == Cancel(ID, "BTCUSDT", 7)
-    made.on_price("BTCUSDT", D("60000"), D("60001"))
+    made.on_price("BTCUSDT", D("60000"), D("60001"), 0)
     made.on_order(entry("0.005", rests, end="cancelled"))
     place = placed(made, 2)
     assert (place.kind, place.quantity) == (client_ids.MARKET, D("0.005"))
@@ -197,13 +186,13 @@ def test_an_entry_that_rests_is_cancelled_when_what_it_has_filled_should_be_left
 
 def test_an_entry_that_rests_unfilled_has_no_price_to_be_left_at() -> None:
     made = exits(order=entry("0", replace(BUY, time_in_force="GTC"), end=None))
-    made.on_price("BTCUSDT", D("50000"), D("50001"))
+    made.on_price("BTCUSDT", D("50000"), D("50001"), 0)
     assert act(made) is None
 
 
 def test_a_plan_with_only_a_time_waits_for_it() -> None:
     made = exits(ExitPlan(60))
-    made.on_price("BTCUSDT", D(30_000), D(30_001))
+    made.on_price("BTCUSDT", D(30_000), D(30_001), 0)
     assert act(made, 59) is None
     assert placed(made, 60).kind == client_ids.MARKET
 
@@ -211,8 +200,50 @@ def test_a_plan_with_only_a_time_waits_for_it() -> None:
 @pytest.mark.parametrize("price", ["60600", "59700", "50000"])
 def test_a_price_that_is_there_already_is_taken_at_market(price: str) -> None:
     made = exits()
-    made.on_price("BTCUSDT", D(price), D(price) + 1)
+    made.on_price("BTCUSDT", D(price), D(price) + 1, 0)
     assert placed(made).kind == client_ids.MARKET
+
+
+def aging() -> Exits:
+    made = Exits({"whale": BOTH}, max_price_age_ns=20 * S)
+    made.set_market("BTCUSDT", MARKET)
+    made.on_price("BTCUSDT", D(59_000), D(59_001), 100 * S)
+    return made
+
+
+@pytest.mark.parametrize(("second", "kind"), [(120, client_ids.MARKET), (121, client_ids.OCO)])
+def test_a_price_that_is_too_old_is_none(second: int, kind: str) -> None:
+    made = aging()
+    made.on_order(entry())
+    assert placed(made, second).kind == kind
+    assert made.take_notices() == []
+
+
+def test_what_is_watched_here_without_a_price_is_told_once() -> None:
+    made = aging()
+    made.set_market("BTCUSDT", NOBODY_HOLDS)
+    assert act(made, 200) is None
+    assert made.take_notices() == [], "nothing is held"
+    made.on_order(entry())
+    for second in (201, 202):
+        assert act(made, second) is None
+    (words,) = made.take_notices()
+    assert "the price of BTCUSDT is not known" in words
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 210 * S)
+    assert act(made, 210) is None
+    assert made.take_notices() == []
+    assert act(made, 231) is None
+    assert made.take_notices() == [words]
+
+
+def test_a_list_at_the_venue_needs_no_price() -> None:
+    made = aging()
+    made.on_order(entry())
+    oco = placed(made, 200)
+    assert act(made, 201) is None
+    made.on_order(exit_of(oco, "acked"))
+    assert act(made, 202) is None
+    assert made.take_notices() == []
 
 
 # ---- where the venue does not hold it ------------------------------------------------------------
@@ -222,7 +253,7 @@ def test_a_price_that_is_there_already_is_taken_at_market(price: str) -> None:
 def test_without_lists_at_the_venue_the_price_is_watched_here(bid: str, leaves: bool) -> None:
     made = exits(market=NOBODY_HOLDS)
     assert act(made) is None
-    made.on_price("BTCUSDT", D(bid), D(bid) + 1)
+    made.on_price("BTCUSDT", D(bid), D(bid) + 1, 0)
     action = act(made, 1)
     assert (isinstance(action, Place) and action.kind == client_ids.MARKET) == leaves
 
@@ -235,16 +266,16 @@ def test_a_list_that_is_refused_is_held_here() -> None:
     )
     assert "watched here" in made.take_notices()[0]
     assert act(made, 100) is None
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     assert placed(made, 101).client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
 
 
 def test_once_reached_it_is_left_even_when_the_price_comes_back() -> None:
     made = exits(market=NOBODY_HOLDS)
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     first = placed(made)
     made.on_order(exit_of(first, "rejected", code=-1015))
-    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 0)
     assert act(made, 1) is None, "a pause"
     assert placed(made, 2.1).client_id == client_ids.exit_id(ID, client_ids.MARKET, 1)
 
@@ -255,9 +286,9 @@ def test_a_take_profit_that_is_partly_filled_still_has_its_stop() -> None:
     oco = placed(made)
     order = exit_of(oco, "acked", "0.004")
     made.on_order(order.with_leg(replace(order.legs[1], end="expired")))
-    made.on_price("BTCUSDT", D(60_000), D(60_001))
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 0)
     assert act(made, 1) is None
-    made.on_price("BTCUSDT", D(59_700), D(59_701))
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
     assert isinstance(act(made, 2), Cancel)
 
 
@@ -286,40 +317,6 @@ def test_a_restart_knows_the_exits_of_the_journal() -> None:
     assert placed(fresh) == oco, "what was not written has not been sent: the same id again"
 
 
-@pytest.mark.parametrize(
-    ("reason", "expected"), [("duplicate", [1, 2, 4, 8, 16, 32]), ("venue-limit", [1] * 60)]
-)
-def test_an_exit_that_the_gate_refuses_is_tried_again_under_its_id_with_pauses(
-    reason: str, expected: list[int]
-) -> None:
-    """The pauses grow, but for what passes within seconds."""
-    made = exits()
-    first = placed(made)
-    seconds = []
-    for tenth in range(700):
-        action = act(made, tenth / 10)
-        if action is None and not seconds:
-            made.on_refused(first.client_id, reason)
-            seconds.append(tenth / 10)
-        elif isinstance(action, Place):
-            assert action == first
-            seconds.append(tenth / 10)
-            made.on_refused(action.client_id, reason)
-    pauses = [round(b - a) for a, b in itertools.pairwise(seconds)]
-    assert pauses[: len(expected)] == expected
-    assert len(made.take_notices()) == 1, "the same words once"
-
-
-def test_an_exit_that_somebody_cancels_is_placed_again_and_reported() -> None:
-    made = exits()
-    oco = placed(made)
-    made.on_order(exit_of(oco, "acked"))
-    made.on_order(exit_of(oco, "cancelled"))
-    assert act(made, 0) is None
-    assert placed(made, 1.1).client_id == client_ids.exit_id(ID, client_ids.OCO, 1)
-    assert "is cancelled" in made.take_notices()[0]
-
-
 def test_what_is_told_twice_changes_nothing() -> None:
     made = exits()
     oco = placed(made)
@@ -339,6 +336,45 @@ def test_a_position_that_was_left_is_not_left_again_when_its_entry_is_told_again
     made.on_order(entry())
     made.on_order(exit_of(oco, "filled", "0.01"))
     assert act(made, 2) is None
+
+
+@pytest.mark.parametrize("before", ["0", "0.004"])
+def test_what_an_entry_fills_after_it_was_taken_for_ended_is_left_too(before: str) -> None:
+    made = exits(order=entry(before, end="rejected" if before == "0" else "expired"))
+    if before != "0":
+        made.on_order(exit_of(placed(made), "filled", before))
+    assert act(made, 1) is None
+    made.on_order(entry("0.01"))
+    place = placed(made, 2)
+    assert place.quantity == D("0.01") - D(before)
+    assert place.client_id == client_ids.exit_id(ID, client_ids.OCO, int(before != "0"))
+    made.on_order(exit_of(place, "filled", str(place.quantity)))
+    assert act(made, 3) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+
+
+def test_an_exit_that_rests_after_it_was_rejected_is_cancelled_for_the_next() -> None:
+    made = exits()
+    first = placed(made)
+    made.on_order(exit_of(first, "rejected"))
+    assert act(made, 1) is None
+    second = placed(made, 2)
+    made.on_order(exit_of(second, "acked"))
+    assert act(made, 3) is None
+    made.on_order(exit_of(first, "acked"))
+    assert act(made, 4) == Cancel(client_ids.legs_of(first.client_id)[0], "BTCUSDT", 8)
+    made.on_order(exit_of(first, "cancelled"))
+    assert act(made, 60) is None
+    made.on_order(exit_of(second, "filled", "0.01"))
+    made.on_order(exit_of(first, "acked"))
+    assert isinstance(act(made, 66), Cancel), "also when all is closed already"
+
+
+def test_an_entry_that_rests_after_it_was_rejected_is_cancelled_in_time() -> None:
+    made = exits(ExitPlan(60), entry("0", SPEC, end="rejected"))
+    made.on_order(entry("0", SPEC, end=None))
+    assert act(made, 59) is None
+    assert act(made, 60) == Cancel(ID, "BTCUSDT", 7)
 
 
 # ---- dust, and the end ---------------------------------------------------------------------------
@@ -362,14 +398,57 @@ def test_less_than_a_step_is_no_news() -> None:
     assert (made.left(), made.take_notices()) == ([], [])
 
 
-@pytest.mark.parametrize("words", ["NOTIONAL", "LOT_SIZE", "MIN_NOTIONAL"])
-def test_a_market_exit_that_the_filters_refuse_as_too_small_is_dust(words: str) -> None:
-    made = exits(ExitPlan(0))
-    place = placed(made)
-    reason = f"-1013: Filter failure: {words}"
-    made.on_order(exit_of(place, "rejected", code=-1013, reason=reason))
-    assert act(made, 100) is None
-    assert "too little" in made.take_notices()[0]
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        replace(BOUNDS, max_quantity=D("0.004")),
+        # At twice the price: the venue takes an average, and that may be above the last one.
+        replace(BOUNDS, max_notional=2 * 60_000 * D("0.004")),
+    ],
+)
+def test_more_than_one_order_may_have_is_left_in_parts(bounds: Bounds) -> None:
+    made = exits(ExitPlan(0), market=replace(MARKET, at_market=bounds))
+    made.on_price("BTCUSDT", D(60_000), D(60_001), 0)
+    quantities = []
+    for second in range(3):
+        place = placed(made, second)
+        quantities.append(place.quantity)
+        made.on_order(exit_of(place, "filled", str(place.quantity)))
+    assert quantities == [D("0.004"), D("0.004"), D("0.002")]
+    assert act(made, 4) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+
+
+def test_a_resting_exit_may_have_more_than_one_at_market() -> None:
+    bounds = Bounds(D("0.00001"), D("0.004"), D(5), D(300))
+    made = exits(market=replace(MARKET, at_market=bounds))
+    assert placed(made).quantity == D("0.01")
+    dear = replace(BOUNDS, max_notional=60_600 * D("0.006"))
+    made = exits(market=replace(MARKET, resting=dear))
+    assert placed(made).quantity == D("0.006"), "at the higher of its prices"
+
+
+def test_what_is_too_little_at_this_price_is_left_at_another() -> None:
+    made = exits(ExitPlan(60), entry("0.0001"))
+    made.on_price("BTCUSDT", D(49_000), D(49_001), 0)
+    assert act(made, 61) is None
+    assert "too little for an order now" in made.take_notices()[0]
+    made.on_price("BTCUSDT", D(49_500), D(49_501), 0)
+    assert act(made, 62) is None
+    assert (made.left(), made.take_notices()) == ([], [])
+    made.on_price("BTCUSDT", D(50_000), D(50_001), 0)
+    assert placed(made, 63).quantity == D("0.0001")
+
+
+def test_what_may_only_not_rest_for_being_too_little_is_watched_here() -> None:
+    made = exits(
+        order=entry("0.00008"), market=replace(MARKET, at_market=Bounds(min_quantity=D("0.00001")))
+    )
+    assert act(made) is None
+    assert "watched here" in made.take_notices()[0]
+    assert [left.quantity for left in made.left()] == [D("0.00008")]
+    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
+    assert placed(made, 1).kind == client_ids.MARKET
 
 
 def test_after_the_kill_nothing_is_sent_and_what_is_open_is_told() -> None:

@@ -14,11 +14,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from order_life import BUY, ID, SENT_MS, S, exit_intent, fired, intent, names, result
 
 from engine import client_ids
-from engine.exits import Cancel, ExitPlan, Exits, Market, Place
+from engine.exit_plan import Bounds, ExitPlan, Market
+from engine.exits import Cancel, Exits, Place
 from engine.lifecycle import Orders
 from engine.records import Body, Closed, Message, Record
 
-MARKET = Market(Decimal("0.01"), Decimal("0.001"), Decimal("0.001"), Decimal(5))
+MOST_AT_MARKET = 4
+BOUNDS = Bounds(min_quantity=Decimal("0.001"), min_notional=Decimal(5))
+MARKET = Market(
+    Decimal("0.01"),
+    Decimal("0.001"),
+    resting=BOUNDS,
+    at_market=replace(BOUNDS, max_quantity=Decimal(MOST_AT_MARKET) / 1000),
+)
 AFTER_S = 120
 WINDOW_MS = 15_000  # an order that has not arrived by then never does
 WORDS = {"cancelled": "CANCELED", "expired": "EXPIRED", "filled": "FILLED"}
@@ -91,6 +99,7 @@ class World(RuleBasedStateMachine):
         bounds=st.sampled_from([(100, 100), (100, None), (None, 100), (None, None)]),
         prompt=st.sampled_from([True, True, True, False]),
         rests=st.booleans(),
+        denied=st.sampled_from([True, False, False]),
     )
     def enter(
         self,
@@ -99,13 +108,18 @@ class World(RuleBasedStateMachine):
         bounds: tuple[int | None, int | None],
         prompt: bool,
         rests: bool,
+        denied: bool,
     ) -> None:
+        """`denied`: the venue says that it rejects the order, and has it all the same."""
         self.plan = ExitPlan(AFTER_S, *bounds)
         self.fee = int(fee and filled > 0)
         self.entry = replace(BUY, time_in_force="GTC" if rests else "IOC")
         self.start()
         self.write(intent())
         self.write(fired())
+        if denied:
+            self.tell({"id": ID, "status": 400, "error": {"code": -2010, "msg": "No."}})
+            self.hear_all()
         entry = self.arrive(ID, 10)
         if filled:
             self.fill(entry, filled)
@@ -140,6 +154,7 @@ class World(RuleBasedStateMachine):
     def post(self, place: Place, outcome: str, data: st.DataObject) -> None:
         """Into the command ring, and through the risk gate."""
         assert place.quantity > 0
+        assert place.kind != client_ids.MARKET or place.quantity * 1000 <= MOST_AT_MARKET
         self.kinds.add(place.kind)
         if outcome == "gate":
             self.exits.on_refused(place.client_id, "not-ready")
@@ -212,7 +227,7 @@ class World(RuleBasedStateMachine):
 
     @rule(price=st.sampled_from([59_000, 59_400, 60_000, 60_600, 61_000]))
     def move(self, price: int) -> None:
-        self.exits.on_price("BTCUSDT", Decimal(price), Decimal(price + 1))
+        self.exits.on_price("BTCUSDT", Decimal(price), Decimal(price + 1), self.now_ns)
 
     # ---- the venue ----
 

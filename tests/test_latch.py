@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pytest
 from engine.cli import main
 from engine.core import Engine, EngineOptions
 from engine.errors import LatchError
-from engine.latch import Latch, hands_off_before_ms
+from engine.latch import Latch
 from engine.records import Fired, Notice, Stats
 
 from .hot import running
@@ -60,7 +60,7 @@ def in_another_process(code: str, path: Path) -> subprocess.CompletedProcess[str
         "latch = Latch(Path(sys.argv[1]))\n"
     )
     words = [sys.executable, "-P", "-c", head + code, str(path)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=30)
+    return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
 # ---- the file ------------------------------------------------------------------------------------
@@ -235,10 +235,11 @@ def test_a_parked_engine_tells_a_kill_at_once(latch: Latch) -> None:
     with running(engine) as hot:
         before = len(hot.all(Stats))
         hot.until(lambda: len(hot.all(Stats)) > before)
-        began_s = time.monotonic()
+        began_ns = time.monotonic_ns()
         engine.kill()
         hot.until(lambda: hot.all(Notice))
-        assert time.monotonic() - began_s < 0.5
+        (told_ns,) = [each.t_ns for each in hot.records if isinstance(each.body, Notice)]
+        assert told_ns - began_ns < 500_000_000
 
 
 def until_killed(engine: Engine) -> list[str]:
@@ -299,16 +300,18 @@ def test_an_engine_in_full_fire_stops_at_once(server: Server, latch: Latch, path
     """After the call of another process has returned, at most the order that was being sent."""
     engine = engine_for(LIVE, SELL)
     engine.use_latch(latch)
-    words = "time.sleep(0.3); latch.set('test'); print(time.monotonic_ns())"
+    words = "latch.set('test'); print(time.monotonic_ns())"
     with running(engine) as hot, ThreadPoolExecutor(2) as pool:
         peer = hot.connect(server)
         pool.submit(drain, peer)
-        flip = pool.submit(in_another_process, words, path)
-        deadline = time.monotonic() + 30
+        flip: Future[subprocess.CompletedProcess[str]] | None = None
+        deadline = time.monotonic() + 60
         for nonce in itertools.count():
             engine.offer_rawtx(deposit("kraken", nonce), time.monotonic_ns())
             hot.read()
-            if engine.killed and flip.done():
+            if not flip and len(hot.all(Fired)) > 50:
+                flip = pool.submit(in_another_process, words, path)
+            if engine.killed and flip and flip.done():
                 break
             assert time.monotonic() < deadline, "it goes on"
         peer.sock.close()
@@ -317,8 +320,8 @@ def test_an_engine_in_full_fire_stops_at_once(server: Server, latch: Latch, path
     fired = [event for event in hot.all(Fired) if event.refusal != "not-ready"]
     sent = [event for event in fired if event.refusal is None]
     assert sum(event.sent_ns > flipped_ns for event in sent) <= 1
-    assert sum(event.sent_ns > flipped_ns - 250_000_000 for event in sent) > 10, "it was firing"
     first = next(i for i, event in enumerate(fired) if event.refusal == "killed")
+    assert len(sent) == first > 50, "it was firing"
     assert {event.refusal for event in fired[first:]} == {"killed"}
 
 
@@ -377,24 +380,6 @@ def test_kill_by_a_configuration_that_says_nothing(
         config.write_text(text)
     assert main(["kill", "--config", str(config)]) == 2
     assert complaint in capsys.readouterr().err
-
-
-def test_positions_from_before_a_reset_are_a_persons(tmp_path: Path) -> None:
-    path = tmp_path / "harpoon.latch"
-    Latch(path).set("why")
-    assert hands_off_before_ms(path) == 0
-    before_ms = time.time_ns() // 1_000_000
-    assert main(["reset", "--latch", str(path), "--yes"]) == 0
-    assert before_ms <= hands_off_before_ms(path) <= time.time_ns() // 1_000_000
-    (tmp_path / "harpoon.latch.hands-off").write_text("soon")
-    assert hands_off_before_ms(path) > before_ms, "nonsense is now: hands off everything"
-
-
-def test_exits_may_be_resumed(tmp_path: Path) -> None:
-    path = tmp_path / "harpoon.latch"
-    Latch(path).set("why")
-    assert main(["reset", "--latch", str(path), "--yes", "--resume-exits"]) == 0
-    assert hands_off_before_ms(path) == 0
 
 
 def test_reset_of_a_damaged_latch_tells_the_cure(

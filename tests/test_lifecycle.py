@@ -10,47 +10,37 @@ import pytest
 from order_life import (
     BUY,
     ID,
+    OCO,
     SENT_MS,
     SPEC,
+    STOP,
+    TAKE,
     S,
     ack,
     entry_id,
     event,
     exit_intent,
     fired,
+    half_told,
     intent,
+    known,
     names,
     refusal,
     result,
+    sent,
+    sent_oco,
     silence,
+    status,
     trade,
+    trades_reply,
 )
 
 from engine import client_ids
 from engine.lifecycle import KEPT, Orders, Settlement
-from engine.order import Order
 from engine.venues.binance import Reply, parse_reply
 
 CERTAIN_MS = SENT_MS + 5_000 + 15_000  # the window, and the grace behind it
 DAY_NS = 86_400 * S
-
-
-def sent(*ids: str) -> Orders:
-    orders = Orders()
-    for client_id in ids or (ID,):
-        orders.on_intent(intent(client_id), names(), 500)
-        orders.on_fired(fired(client_id))
-    return orders
-
-
-def known(orders: Orders, client_id: str = ID) -> Order:
-    order = orders.get(client_id)
-    assert order is not None
-    return order
-
-
-def status(orders: Orders, client_id: str = ID) -> str:
-    return known(orders, client_id).status
 
 
 def reply(result_: dict[str, object], request_id: str = ID) -> Reply:
@@ -294,37 +284,6 @@ def test_a_fill_known_by_its_quantity_first_waits_for_its_trade() -> None:
     assert orders.take_settlements() == []
 
 
-def trades_reply(*rows: tuple[int, str]) -> Reply:
-    """Heading "Account trade history"."""
-    return Reply(
-        client_ids.request_id(client_ids.TRADES, ID),
-        200,
-        {},
-        rows=tuple(
-            {
-                "symbol": "BTCUSDT",
-                "id": number,
-                "orderId": 7,
-                "price": "52000.00",
-                "qty": quantity,
-                "quoteQty": str(Decimal(quantity) * 52000),
-                "commission": "0.1",
-                "commissionAsset": "USDT",
-            }
-            for number, quantity in rows
-        ),
-    )
-
-
-def half_told() -> Orders:
-    """Filled, of which one trade of 0.002 is known."""
-    orders = sent()
-    orders.on_event(event("PARTIALLY_FILLED", "0.002", trades=(trade(1, "0.002"),)), 2_000)
-    orders.on_event(event("FILLED", "0.01"), 3_000)
-    orders.take_fills()
-    return orders
-
-
 def test_trades_that_were_lost_are_asked_for() -> None:
     orders = half_told()
     assert orders.queries_due(0, SENT_MS) == [], "their events may still come"
@@ -449,8 +408,10 @@ def test_an_end_stays_and_another_is_reported() -> None:
 def test_more_than_was_ordered_is_reported() -> None:
     orders = sent()
     (order,) = orders.on_event(event("FILLED", "0.02", trades=(trade(1, "0.02"),)), 2_000)
-    assert (order.status, order.filled) == ("filled", Decimal("0.02"))
+    assert (order.status, order.filled) == ("filled", Decimal("0.01")), "nor does it size an exit"
     assert "more than was ordered" in orders.take_notices()[0]
+    (settled,) = orders.take_settlements()
+    assert settled.filled == Decimal("0.01")
 
 
 def test_trades_beyond_the_cumulative_quantity_do_not_count() -> None:
@@ -463,16 +424,6 @@ def test_trades_beyond_the_cumulative_quantity_do_not_count() -> None:
 
 
 # ---- lists ---------------------------------------------------------------------------------------
-
-OCO = client_ids.exit_id(ID, client_ids.OCO, 0)
-TAKE, STOP = client_ids.legs_of(OCO)
-
-
-def sent_oco() -> Orders:
-    orders = sent()
-    orders.on_intent(exit_intent(OCO, ID, "0.01", sell=True), names(), 600)
-    orders.on_fired(fired(OCO))
-    return orders
 
 
 def test_a_list_is_one_order_with_two_legs() -> None:
@@ -501,6 +452,18 @@ def test_of_an_unknown_list_both_legs_are_asked_about() -> None:
     for query in queries:
         orders.on_reply(refusal(query.request_id, -2013, "Order does not exist."), 2 * S)
     assert status(orders, OCO) == "rejected"
+    assert known(orders, OCO).reason == (
+        "never arrived at the venue (-1007: Timeout waiting for response.)"
+    )
+
+
+def test_the_id_of_a_list_is_that_of_no_order_at_the_venue() -> None:
+    """Whoever reports on it means something else."""
+    orders = sent_oco()
+    assert orders.on_event(event("FILLED", "0.01", client_id=OCO), 1_000) == []
+    for asks in (client_ids.STATUS, client_ids.TRADES, client_ids.CANCEL):
+        assert orders.on_reply(reply(result(OCO), client_ids.request_id(asks, OCO)), 2_000) == []
+    assert (orders.strangers, status(orders, OCO), orders.take_notices()) == (4, "sent", [])
 
 
 def test_a_cancellation_that_fails_asks_what_there_is() -> None:

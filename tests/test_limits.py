@@ -15,11 +15,24 @@ import pytest
 
 from engine.core import Engine, EngineOptions, Limits, Rule, Settlement
 from engine.errors import NativeError
+from engine.feed.native import resolve_endpoint
 from engine.records import REFUSALS, Body, Command, Fired, Intent, Terms
 from engine.venues.binance import order_template
 
 from . import peers
-from .peers import API_KEY, BTC, COINBASE, SECRET, SELL, TEXT, Connection, Server, book_of, deposit
+from .peers import (
+    API_KEY,
+    BTC,
+    COINBASE,
+    SECRET,
+    SELL,
+    TEXT,
+    Connection,
+    Server,
+    book_of,
+    deposit,
+)
+from .publisher import PATIENCE_S, Publisher
 from .risk_model import E8, S
 
 LIVE = EngineOptions(live=True, max_orders=1 << 40)
@@ -82,7 +95,8 @@ def desk(
     options: EngineOptions = LIVE,
     before: Callable[[Engine], None] | None = None,
 ) -> Iterator[Desk]:
-    """Two rules, the second for deposits below 1 BTC, with a price and a clock."""
+    """Two rules, the second for deposits below 1 BTC, with a price and a clock. Entries of other
+    runs have bought and sold the same, and exits may close it."""
     engine = Engine(book_of("kraken", "okx"), replace(options, transport=peers.TRANSPORT))
     if limits is not None:
         engine.set_limits(limits)
@@ -93,10 +107,12 @@ def desk(
         if terms is not None:
             engine.set_terms(order, terms)
         engine.add_rule(Rule(("deposit",), None, least_sat, None, order))
-    if before is not None:
-        before(engine)
+    for is_sell in (False, True):
+        engine.settle(Settlement(0, is_sell, 0, E8))
     engine.connect(server.address())
     peer = server.connection()
+    if before is not None:  # of which a second may be over soon
+        before(engine)
     try:
         desk = Desk(engine, peer)
         engine.set_clock_offset(0)
@@ -257,6 +273,46 @@ def test_a_limit_refuses_by_its_own_code(
         assert trial(found) == [code if no else None for no in refused]
 
 
+@pytest.fixture
+def node() -> Iterator[Publisher]:
+    publisher = Publisher()
+    yield publisher
+    publisher.close()
+
+
+@pytest.mark.usefixtures("each_transport")
+def test_what_waits_while_the_engine_stands_still_grows_old(
+    server: Server, node: Publisher
+) -> None:
+    def listen(engine: Engine) -> None:
+        engine.add_feed(resolve_endpoint(node.endpoint, False))
+
+    def refusals(count: int) -> list[str | None]:
+        found: list[Fired] = []
+        deadline = time.monotonic() + PATIENCE_S
+        while len(found) < count:
+            assert time.monotonic() < deadline
+            still.engine.poll(10_000_000)
+            found += still.events(Fired)
+        return [fired.refusal for fired in found]
+
+    with desk(server, Limits(max_signal_age_ns=S // 2), None, before=listen) as still:
+        while not node.socket.poll(0):
+            still.engine.poll(10_000_000)
+        node.wait_subscriber()
+        for number in range(3):
+            node.send(deposit("kraken", number), number)
+        time.sleep(0.6)
+        assert refusals(3) == ["signal-age"] * 3
+        for number in range(3, 50):  # the first of them, but on a machine that stands still itself
+            still.engine.poll()  # finds that nothing waits
+            node.send(deposit("kraken", number), number)
+            if refusals(1) == [None]:
+                break
+        else:
+            pytest.fail("what comes afterwards is no news either")
+
+
 def test_the_cooldown_is_a_rule_s_own(server: Server) -> None:
     with desk(server, None, options=replace(LIVE, cooldown_ns=10**12)) as found:
         assert rules(found) == [None, "cooldown", None]
@@ -387,6 +443,16 @@ def test_what_former_runs_left_open_and_hold(server: Server) -> None:
         assert found.deposit() == "unresolved"
 
 
+def test_an_order_of_unknown_quantity_is_not_unresolved_for_good(server: Server) -> None:
+    """The journal has lost its quantity, so that its end could not be told from a correction."""
+    limits = Limits(max_unresolved=1)
+    lost = Settlement(0, False, 0)
+    with desk(server, limits, before=lambda engine: engine.expose(lost)) as found:
+        assert found.deposit() is None
+        assert found.tell(lambda: found.engine.command_settle(lost)) == [None]
+        assert found.deposit() == "unresolved"
+
+
 # ---- dry-run -------------------------------------------------------------------------------------
 
 
@@ -465,6 +531,56 @@ def test_exits_use_up_rates_and_positions_but_not_totals(server: Server) -> None
         assert found.deposit() is None
 
 
+def test_exits_close_no_more_than_entries_have_brought(server: Server) -> None:
+    """1 coin was bought, and 1 sold, by entries."""
+    half = replace(SALE, quantity_e8=E8 // 2)
+    end = Settlement(0, True, half.quantity_e8, reduces=True)
+    with desk(server, Limits()) as found:
+
+        def leave(client_id: str, terms: Terms, **words: int) -> str | None:
+            return found.order(client_id, terms=terms, reduces=True, **words).refusal
+
+        def settle(settlement: Settlement) -> None:
+            assert found.tell(lambda: found.engine.command_settle(settlement)) == [None]
+
+        assert leave("hx-1", half, orders=2) is None, "a list closes its quantity once"
+        assert leave("hx-2", half) is None
+        assert leave("hx-3", SALE) == "exit-size"
+        settle(end)
+        assert leave("hx-3", half) is None, "of the first nothing was filled"
+        settle(replace(end, filled_e8=half.quantity_e8))
+        assert leave("hx-4", SALE) == "exit-size", "what is closed is not left"
+        assert found.deposit() is None
+        assert leave("hx-4", SALE) == "exit-size", "what may be filled is not entered"
+        settle(Settlement(0, False, BUY.quantity_e8, BUY.quantity_e8))
+        assert leave("hx-4", SALE) is None
+        assert leave("hx-5", replace(BUY, quantity_e8=E8)) is None, "the other side has its own"
+        assert leave("hx-6", BUY) == "exit-size"
+
+
+def test_what_an_exit_fills_beyond_its_quantity_is_no_other_entry_s(server: Server) -> None:
+    half = replace(SALE, quantity_e8=E8 // 2)
+    ends = Settlement(0, True, half.quantity_e8, E8, True), Settlement(0, True, 0, E8, True)
+    with desk(server, Limits()) as found:
+        assert found.order("hx-1", terms=half, reduces=True).refusal is None
+        for end in ends:  # what an exchange that contradicts itself makes of it
+            assert found.tell(lambda e=end: found.engine.command_settle(e)) == [None]
+        assert found.order("hx-2", terms=half, reduces=True).refusal is None
+        assert found.order("hx-3", terms=half, reduces=True).refusal == "exit-size"
+
+
+def test_an_exit_of_a_former_run_has_its_room(server: Server) -> None:
+    """It is at the exchange already, even if nobody knows its entry any more."""
+    left = Settlement(0, True, E8, reduces=True)
+    one = replace(SALE, quantity_e8=E8)
+    with desk(server, Limits(), before=lambda engine: engine.expose(left)) as found:
+        assert found.order("hx-1", terms=one, reduces=True).refusal is None
+        assert found.order("hx-2", terms=SALE, reduces=True).refusal == "exit-size"
+        filled = replace(left, filled_e8=E8)
+        assert found.tell(lambda: found.engine.command_settle(filled)) == [None]
+        assert found.order("hx-2", terms=SALE, reduces=True).refusal == "exit-size"
+
+
 def test_no_client_id_is_ordered_twice_in_a_run(server: Server) -> None:
     with desk(server, Limits()) as found:
         found.engine.hold(True)
@@ -482,6 +598,8 @@ def test_in_dry_run_an_exit_stays_here(server: Server) -> None:
         fired = found.order("hx-1", reduces=True)
         assert (fired.dry_run, fired.refusal, fired.sent_ns) == (True, None, 0)
         assert found.order("hx-1", reduces=True).refusal == "duplicate"
+        large = replace(SALE, quantity_e8=2 * E8)
+        assert found.order("hx-2", terms=large, reduces=True).refusal is None, "none has entered"
         assert found.peer.is_silent()
 
 
@@ -533,7 +651,7 @@ def test_a_disabled_template_is_not_armed(server: Server) -> None:
         engine = found.engine
 
         def arm() -> None:
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + PATIENCE_S
             while not (engine.armed(0) and engine.armed(1)):
                 assert time.monotonic() < deadline
                 engine.poll()

@@ -102,11 +102,13 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
     files = authority.issue(tmp_path_factory.mktemp("ca"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate_file, files.key_file)
-    venue = Venue(VenueAddress("127.0.0.1", "localhost", 0, "/ws-api/v3", files.ca_file, 5 * 10**9))
+    venue = Venue(
+        VenueAddress("127.0.0.1", "localhost", 0, "/ws-api/v3", files.ca_file, 20 * 10**9)
+    )
     with serve(venue.handle, "127.0.0.1", 0, ssl=context) as server:
         port = server.socket.getsockname()[1]
         venue.address = VenueAddress(
-            "127.0.0.1", "localhost", port, "/ws-api/v3", files.ca_file, 5 * 10**9
+            "127.0.0.1", "localhost", port, "/ws-api/v3", files.ca_file, 20 * 10**9
         )
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

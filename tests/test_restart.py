@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -14,13 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from engine._native import ffi, lib
 from engine.core import Engine, EngineOptions, Rule
 from engine.journal import Damage, Journal, Reader
 from engine.journal_verify import segments
-from engine.records import Fired, Intent
+from engine.records import Fired, Intent, Record, Spent
 from engine.sim.authority import CertificateFiles
 from engine.sim.exchange import ExchangeSim
 from engine.venues.binance import order_template
@@ -28,6 +31,7 @@ from engine.venues.binance import order_template
 from . import harpoon_run, peers
 from .harpoon_run import PLENTY, write_config
 from .hot import running
+from .journals import PREAMBLE
 from .peers import (
     API_KEY,
     BTC,
@@ -101,7 +105,9 @@ def write(folder: Path, venue: Venue, node: Publisher, **settings: Any) -> Path:
     )
 
 
-def start(config: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
+def start(
+    config: Path, *flags: str, api_key: str = KEYS[0], **options: Any
+) -> subprocess.Popen[str]:
     """`harpoon run`."""
     return subprocess.Popen(
         [
@@ -111,7 +117,7 @@ def start(config: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "HARPOON_API_KEY": KEYS[0], "HARPOON_API_SECRET": KEYS[1]},
+        env={**os.environ, "HARPOON_API_KEY": api_key, "HARPOON_API_SECRET": KEYS[1]},
         **options,
     )
 
@@ -150,10 +156,29 @@ def replacement(nonce: int) -> bytes:
     return transaction({wallet("kraken"): 6 * BTC}, nonce)
 
 
+def fired_for(raw: bytes, run: bytes, timestamp_ms: int) -> bytes:
+    """The intent of a live order for this transaction, which has one input."""
+    head = {
+        "client_id": f"hp{run[:10].hex()}-{1:013}".encode(),
+        "txid": bytes.fromhex(txid_of(raw))[::-1],
+        "timestamp_ms": timestamp_ms,
+        "n_in": 1,
+        "n_outpoints": 1,
+        "live": 1,
+    }
+    return bytes(ffi.buffer(ffi.new("hp_intent *", head))) + raw[5:41]
+
+
 def intents(folder: Path) -> list[Intent]:
     records = list(Reader(folder))
     assert not [item for item in records if isinstance(item, Damage)]
     return [record.body for record in records if isinstance(record.body, Intent)]
+
+
+def outpoints(folder: Path) -> list[str]:
+    """Of all orders. What does not fit into an intent is written behind its order."""
+    bodies = [record.body for record in Reader(folder) if isinstance(record, Record)]
+    return [o for body in bodies if isinstance(body, (Intent, Spent)) for o in body.outpoints]
 
 
 # ---- a process that is killed --------------------------------------------------------------------
@@ -169,7 +194,7 @@ def test_kill_9_loses_no_order_and_repeats_none(
     numbering, published = 0, 0
     for _ in range(4):
         with run(config, node) as process:
-            before, deadline = len(venue.orders), time.monotonic() + 10
+            before, deadline = len(venue.orders), time.monotonic() + 60
             kill_after = before + chance.randint(1, 60)
             old = list(range(published))
             while len(venue.orders) < kill_after and time.monotonic() < deadline:
@@ -209,8 +234,7 @@ def test_a_restarted_run_knows_what_was_fired(
         node.send(many, 1)
         eventually(lambda: len(venue.orders) == 2)
         journal = config.parent / "journal"
-        eventually(lambda: sum(isinstance(r.body, Fired) for r in Reader(journal)) == 2)
-        time.sleep(0.05)  # what comes behind the orders is written
+        eventually(lambda: len(outpoints(journal)) == 1 + 40)
         process.send_signal(how)
         process.communicate()
     last_alone = many[:5] + many[5 + 39 * 41 :]  # spends the last of its outpoints only
@@ -224,6 +248,26 @@ def test_a_restarted_run_knows_what_was_fired(
     assert len(venue.orders) == 3
     fired = [intent.txid for intent in intents(journal)]
     assert fired == [txid_of(raw) for raw in (deposit("kraken", 1), many, deposit("kraken", 2))]
+
+
+def test_an_outpoint_is_remembered_by_the_order_s_own_time(
+    tmp_path: Path, venue: Venue, node: Publisher
+) -> None:
+    """The system's clock was set forward by 400 hours after the segment was made: what the journal
+    says of an order of a minute ago is too early by that."""
+    config = write(tmp_path, venue, node)
+    digest = hashlib.sha256(KEYS[0].encode()).hexdigest()[:16]
+    with Journal(tmp_path / "journal", 4 << 20) as journal:
+        journal.prepare(PREAMBLE | {"account": f"{urlsplit(venue.sim.url).netloc} {digest}"})
+        minute_ago_ms = time.time_ns() // 10**6 - 60_000
+        body = fired_for(deposit("kraken", 1), journal.run, minute_ago_ms)
+        journal.append(lib.HP_RECORD_INTENT, body, time.monotonic_ns() - 400 * 3600 * 10**9)
+    with run(config, node):
+        for number in (1, 2):
+            node.send(deposit("kraken", number), number)
+        eventually(lambda: len(venue.orders) == 1)
+    fired = [intent.txid for intent in intents(tmp_path / "journal")]
+    assert fired == [txid_of(deposit("kraken", number)) for number in (1, 2)]
 
 
 def test_a_dry_run_is_not_remembered(tmp_path: Path, venue: Venue, node: Publisher) -> None:
@@ -251,11 +295,46 @@ def test_a_second_run_on_the_same_journal_is_refused(
 ) -> None:
     with run(config, node) as first:
         second = start(config)
-        _, errors = second.communicate(timeout=15)
+        _, errors = second.communicate(timeout=60)
         assert second.returncode == 1
         assert errors.count("\n") == 1
         assert f"is written by process {first.pid}: end that first" in errors
         node.send(deposit("kraken", 1), 0)
+        eventually(lambda: len(venue.orders) == 1)
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "dry-run"])
+@pytest.mark.parametrize("other", ["exchange", "account"])
+def test_a_journal_with_orders_of_another_account_is_refused(
+    tmp_path: Path, venue: Venue, node: Publisher, live: bool, other: str
+) -> None:
+    """The orders of a testnet are not left, or asked about, at the exchange."""
+    with run(write(tmp_path, venue, node), node):
+        node.send(deposit("kraken", 1), 0)
+        eventually(lambda: len(venue.orders) == 1)
+    api_key = KEYS[0] if other == "exchange" else "K" * 64
+    with harpoon_run.exchange(hmac_key=(api_key, KEYS[1])) as sim:
+        another = Venue(sim) if other == "exchange" else venue
+        config = write(tmp_path, another, node, live=live)
+        process = start(config, *(FLAGS if live else FLAGS[1:]), api_key=api_key)
+        _, errors = process.communicate(timeout=15)
+        assert another.sessions == 0
+    assert (process.returncode, errors.count("\n")) == (1, 1)
+    assert f"has orders of {venue.sim.url.split('/')[2]} " in errors
+    assert "name another journal.folder" in errors
+    assert not set(KEYS) & set(errors.split()), "a key is no name"
+
+
+def test_a_journal_of_dry_runs_is_taken_to_another_account(
+    tmp_path: Path, venue: Venue, node: Publisher
+) -> None:
+    with harpoon_run.exchange(hmac_key=KEYS) as testnet:
+        config = write(tmp_path, Venue(testnet), node, live=False)
+        with run(config, node, "--json-lines"):
+            node.send(deposit("kraken", 1), 0)
+            eventually(lambda: len(intents(tmp_path / "journal")) == 1)
+    with run(write(tmp_path, venue, node), node):
+        node.send(deposit("kraken", 2), 1)
         eventually(lambda: len(venue.orders) == 1)
 
 
@@ -264,7 +343,7 @@ def test_no_room_for_the_journal(config: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
     process = start(config, preexec_fn=limit)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.count("\n") == 1
     assert errors.startswith(f"harpoon: the journal {config.parent / 'journal'} cannot grow")
@@ -274,7 +353,7 @@ def test_no_room_for_the_journal(config: Path) -> None:
 def test_a_file_where_the_journal_should_be(config: Path) -> None:
     (config.parent / "journal").write_text("mine")
     process = start(config)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.count("\n") == 1
     assert "is a file: name a folder" in errors

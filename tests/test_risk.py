@@ -146,13 +146,18 @@ class Story:
             ended = self.open.pop(self.dice.randrange(len(self.open)))
         else:  # nothing that was open
             ended = Settlement(self.dice.randrange(2), False, E8 << 20)
-        filled = self.dice.choice([0, ended.quantity_e8, ended.quantity_e8 // 3])
+        amounts = [0, ended.quantity_e8, ended.quantity_e8 // 3, ended.quantity_e8 + 1]
+        filled = self.dice.choice(amounts)
         ended = replace(ended, filled_e8=filled)
         taken = self.model.settle(ended)
         self.tell("s", *astuple(ended), answer=0 if taken else -34)
 
     def expose(self) -> None:
-        order = Settlement(self.dice.randrange(2), self.dice.random() < 0.5, self.unit)
+        quantity = self.dice.choice([self.unit, self.unit, self.unit, 0])
+        order = Settlement(
+            *(self.dice.randrange(2), self.dice.random() < 0.5, quantity),
+            reduces=self.dice.random() < 0.2,
+        )
         self.open.append(order)
         self.answer("e", *astuple(order), taken=self.model.expose(order))
 

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
+from engine import core
 from engine.core import Engine, EngineOptions
 from engine.errors import NativeError, VenueError
 from engine.records import Closed, Message
@@ -51,6 +52,7 @@ pytestmark = pytest.mark.usefixtures("each_transport")
 
 LIMIT = (1 << 20) - 8  # the longest message that engine.core lets a venue send
 SHORT_S = 0.3
+SEND_S = 2  # to a server that reads nothing, before it is left
 
 
 # ---- opening: what can go wrong ------------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_what_a_server_does_wrong_is_named_and_another_attempt_is_free(
         before = time.monotonic()
         with pytest.raises(VenueError, match=sentence) as error:
             engine.connect(bad.address(timeout_s=SHORT_S))
-        assert time.monotonic() - before < SHORT_S + 1
+        assert time.monotonic() - before < SHORT_S + PATIENCE_S
         assert "\n" not in str(error.value)
         assert not engine.ready
         assert news(engine) == [], "a session that never was does not end"
@@ -187,7 +189,7 @@ def test_a_host_that_does_not_answer_is_given_up_in_time(server: Server) -> None
             VenueError, match=r"connecting to localhost port .* in time; .*timeout_s"
         ):
             engine.connect(address)
-        assert time.monotonic() - before < SHORT_S + 1
+        assert time.monotonic() - before < SHORT_S + PATIENCE_S
     engine.connect(server.address())
 
 
@@ -369,9 +371,10 @@ def test_a_ping_between_fragments_is_answered_at_once(wire: Rig) -> None:
 
 def test_of_a_burst_of_pings_the_latest_is_answered(wire: Rig) -> None:
     """RFC 6455 5.5.3. Thousands of answers would keep the engine from its feed."""
-    burst = b"".join(frame(FIN | PING, b"%d" % i) for i in range(3000))
-    wire.peer.send(burst)
-    while wire.engine.stats()["bytes_received"] < len(burst):
+    burst = wire.peer.sealed(b"".join(frame(FIN | PING, b"%d" % i) for i in range(3000)))
+    all_bytes = wire.engine.stats()["bytes_received"] + len(burst)
+    wire.peer.sock.sendall(burst)
+    while wire.engine.stats()["bytes_received"] < all_bytes:
         wire.engine.poll(10**9)
     answers = wire.engine.stats()["pings_answered"]
     pongs = [wire.peer.frame() for _ in range(answers)]
@@ -584,9 +587,10 @@ FLOODS = {
 def test_a_flood_does_not_keep_poll_from_returning_and_loses_nothing(
     wire: Rig, data: bytes
 ) -> None:
-    most = 0
+    most = turns = 0
     with flooding(wire.peer, data):
-        for _ in range(5):
+        while turns < 5 or most == 0:
+            turns += 1
             before = wire.engine.stats()["bytes_received"]
             wire.engine.poll(10**8)
             most = max(most, wire.engine.stats()["bytes_received"] - before)
@@ -597,18 +601,25 @@ def test_a_flood_does_not_keep_poll_from_returning_and_loses_nothing(
     assert wire.engine.stats()["records_lost"] == 0
 
 
+@pytest.fixture
+def send_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a busy machine holds anybody up."""
+    monkeypatch.setattr(core, "_SEND_TIMEOUT_NS", SEND_S * 10**9)
+
+
 def fill(wire: Rig) -> int:
     """Orders until a deaf server's session takes no more: the number of the first that it did
     not."""
     for nonce in range(100_000):
         before = time.monotonic()
         fired = wire.deposit(nonce)
-        assert time.monotonic() - before < 0.5, "an order waits for nobody"
+        assert time.monotonic() - before < SEND_S / 2, "an order waits for nobody"
         if fired.refusal or fired.error:
             return nonce
     raise AssertionError("it takes everything")
 
 
+@pytest.mark.usefixtures("send_limit")
 def test_a_deaf_server_takes_orders_until_it_is_full_and_is_left_soon(
     files: CertificateFiles,
 ) -> None:
@@ -629,6 +640,7 @@ def test_a_deaf_server_takes_orders_until_it_is_full_and_is_left_soon(
             assert wire.peer.frame()[0] == TEXT
 
 
+@pytest.mark.usefixtures("send_limit")
 def test_what_waits_for_a_deaf_server_goes_on_when_it_hears_again(files: CertificateFiles) -> None:
     with serving(files, receive_buffer=4096) as server, rig(server) as wire:
         taken = fill(wire)

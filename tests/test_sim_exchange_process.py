@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import connect
@@ -33,7 +34,7 @@ from tests.test_sim_logon import ED25519_API_KEY, PUBLIC_PEM, logon, unsigned
 
 # A stop takes well under a second; the rest is for a machine that is busy with other tests. Waiting
 # for a peer that does not answer would take 10 s, the default of `websockets`.
-STOP_S = 5
+STOP_S = 30
 
 
 @contextlib.contextmanager
@@ -157,6 +158,60 @@ def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
         assert child.wait(STOP_S) == 0
 
 
+def test_a_second_one_on_a_port_leaves_the_files_of_the_first_alone(tmp_path: Path) -> None:
+    ca_file, ledger = tmp_path / "ca.pem", tmp_path / "ledger.jsonl"
+    flags = ("--ca-out", str(ca_file), "--ledger", str(ledger))
+    keys = ("--hmac-key", f"{API_KEY}:{API_SECRET}")
+
+    async def order(ready: dict[str, Any]) -> None:
+        async with connect(ready["ws_url"], ssl=trusting(ca_file)) as client:
+            assert (await place(client, MARKET))["status"] == 200
+
+    with process(*flags, *keys) as (_, ready):
+        asyncio.run(order(ready))
+        before = ca_file.read_bytes(), ledger.read_bytes()
+        for name, url in (("--ws-port", "ws_url"), ("--rest-port", "rest_url")):
+            port = str(urlsplit(ready[url]).port)
+            told = refusal(*flags, name, port)
+            assert f"cannot listen on 127.0.0.1:{port} (" in told
+            assert f"choose another {name}" in told
+        assert (ca_file.read_bytes(), ledger.read_bytes()) == before
+        assert b"whale-1" in before[1]
+
+
+@pytest.mark.parametrize("spin", [(), ("--spin",)])
+def test_an_order_that_the_ledger_has_no_room_for_is_its_end(spin: tuple[str, ...]) -> None:
+    async def order(ready: dict[str, Any]) -> None:
+        context = trusting(Path(ready["ca_file"]))
+        async with (
+            connect(ready["ws_url"], ssl=context) as client,
+            connect(ready["ws_url"], ssl=context) as other,
+        ):
+            with pytest.raises(ConnectionClosed) as caught:
+                await place(client, MARKET)
+            assert caught.value.rcvd is None
+            with pytest.raises(ConnectionClosed):
+                await ask(other, {"id": 1, "method": "time"})
+
+    keys = ("--hmac-key", f"{API_KEY}:{API_SECRET}")
+    with process("--ledger", "/dev/full", *keys, *spin) as (child, ready):
+        asyncio.run(order(ready))
+        assert child.wait(STOP_S) == 1
+        said, complaint = child.communicate()
+        assert said == ""
+        assert "cannot be written to /dev/full any more (No space left on device)" in complaint
+        assert len(complaint.splitlines()) == 1
+
+
+def refusal(*flags: str) -> str:
+    """What it says when it does not even start."""
+    command = [sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -167,6 +222,8 @@ def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
         (["--ed25519-key", "k:/dev/null"], "no Ed25519 public key in PEM"),
         (["--price", "0.00"], "is not a price"),
         (["--price", "1e30"], "is not a price"),
+        (["--price", "60000.005"], "'60000.005' is not a price: give a multiple of 0.01 up to 1"),
+        (["--price", "1000000.01"], "'1000000.01' is not a price"),
         (["--ping-interval-s", "0"], "is not an interval"),
         (["--ping-interval-s", "nan"], "is not an interval"),
         (["--symbols", "BTCUSDT,DOGEUSDT"], "'DOGEUSDT' is no market: choose from BTCUSDT,"),
@@ -179,9 +236,4 @@ def test_the_process_ends_with_its_stdin_only_when_told_to() -> None:
     ],
 )
 def test_a_bad_flag_gets_one_sentence(flags: list[str], told: str) -> None:
-    command = [sys.executable, "-P", "-m", "engine.cli", "sim", "exchange", *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert ended.returncode == 2
-    assert told in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""
+    assert told in refusal(*flags)

@@ -7,32 +7,39 @@ import base64
 import json
 import re
 import socket
+import time
+import urllib.error
+import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from engine.errors import ConfigError
-from engine.sim import websocket
+from engine.sim import exchange, websocket
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FAULTS, ORDER_FAULTS, REQUEST_FAULTS, FaultEntry, FaultPlan
 from engine.sim.node import NODE_FAULTS
 from engine.sim.rates import CONNECTIONS, Limits
 from tests.test_sim_exchange import (
+    API_KEY,
+    API_SECRET,
     MARKET,
     ask,
     client_of,
     exchange_and_client,
+    hmac_hex,
     in_a_loop,
     now_ms,
     place,
+    signed,
     trusting,
 )
 
@@ -94,7 +101,7 @@ async def rest_of(client: ClientConnection) -> list[str | bytes]:
     messages: list[str | bytes] = []
     try:
         while True:
-            messages.append(await asyncio.wait_for(client.recv(), 10))
+            messages.append(await asyncio.wait_for(client.recv(), 30))
     except ConnectionClosed:
         return messages
 
@@ -119,6 +126,7 @@ def test_a_dropped_connection_has_executed_the_order_or_not(name: str, executed:
         ("status-503", 503, -1000, 1),
         ("error-1006", 500, -1006, 1),
         ("error-1007", 500, -1007, 1),
+        ("lost-1007", 500, -1007, 0),
         ("reject", 400, -2010, 0),
         ("429:2s", 429, -1003, 0),
     ],
@@ -128,13 +136,104 @@ def test_an_answer_says_what_the_fault_is(name: str, status: int, code: int, exe
         async with exchange_and_client() as (sim, client):
             sim.faults.next(name)
             reply = await place(client, MARKET)
-            assert list(reply) == ["id", "status", "error"]
+            assert list(reply) == ["id", "status", "error", "rateLimits"]
             assert (reply["id"], reply["status"], reply["error"]["code"]) == (7, status, code)
+            assert [each["count"] for each in reply["rateLimits"][:2]] == [executed, executed]
             assert len(sim.ledger) == executed
             if status == 429:
                 assert 0 <= reply["error"]["data"]["retryAfter"] - now_ms() <= 2000
             again = await place(client, MARKET | {"newClientOrderId": "whale-2"})
             assert again["status"] == 200
+
+    asyncio.run(run())
+
+
+@in_a_loop
+async def test_a_late_order_is_executed_after_a_while() -> None:
+    """By then it is unknown, and the connection that it came by is gone."""
+    asking = {"id": 1, "method": "order.status"}
+    status = {"symbol": "BTCUSDT", "origClientOrderId": "whale-1"}
+    async with exchange_and_client() as (sim, client):
+        sim.faults.next("late:400ms")
+        async with client_of(sim) as other:
+            before_ms = now_ms()
+            reply = await place(other, MARKET)
+            assert (reply["status"], reply["error"]["code"]) == (500, -1007)
+        reply = await ask(client, asking | {"params": signed(status)})
+        while "error" in reply:
+            assert reply["error"]["code"] == -2013
+            await asyncio.sleep(0.02)
+            reply = await ask(client, asking | {"params": signed(status)})
+        assert reply["result"]["time"] >= before_ms + 400
+        [order] = sim.ledger
+        assert order.received_ns // 10**6 < reply["result"]["time"]
+
+
+@pytest.mark.parametrize("late_s", [0, 10])
+@pytest.mark.parametrize("over_http", [False, True])
+def test_a_late_order_was_in_time_when_it_came(late_s: int, over_http: bool) -> None:
+    sim = ExchangeSim(hmac_key=(API_KEY, API_SECRET))
+    received_ns = time.time_ns()
+    executed_ns = received_ns + late_s * 10**9
+    order = MARKET | {"recvWindow": 1, "timestamp": received_ns // 10**6}
+    if over_http:
+        text = urlencode(order)
+        text += f"&signature={hmac_hex(text)}"
+        headers = {"X-MBX-APIKEY": API_KEY}
+        request = ("POST", "/api/v3/order", text, b"", headers)
+        result = json.loads(sim.venue.rest(*request, received_ns, executed_ns).text)
+    else:
+        connection = sim.venue.connect(received_ns)
+        frame = json.dumps({"id": 7, "method": "order.place", "params": signed(order)})
+        answer = sim.venue.answer(frame, received_ns, connection, executed_ns)
+        result = json.loads(answer)["result"]
+    assert result["transactTime"] == executed_ns // 10**6
+    assert [entry.received_ns for entry in sim.ledger] == [received_ns]
+
+
+@in_a_loop
+async def test_what_is_no_order_is_never_late_or_rejected() -> None:
+    async with exchange_and_client(fault_specs=["late", "reject"]) as (sim, client):
+        speaking = PING | {"method": "time", "params": {"order.place": "order.place"}}
+        assert (await ask(client, speaking))["error"]["code"] == -1103
+        assert (await ask(client, PING | {"method": "order.place"}))["error"]["code"] == -2010
+        assert sim.faults.applied == {"reject": 1}
+
+
+@pytest.mark.parametrize("request_id", ["NaN", '{"a":[1]}', '"a b"', "1.5"])
+@pytest.mark.parametrize("fault", ["lost-1007", "error-1006"])
+def test_an_id_that_is_none_is_not_echoed_by_a_fault(request_id: str, fault: str) -> None:
+    async def run() -> None:
+        async with exchange_and_client(fault_specs=[fault]) as (_, client):
+            await client.send(f'{{"id":{request_id},"method":"time"}}')
+            reply = json.loads(await client.recv())
+            assert list(reply) == ["id", "status", "error"]
+            assert (reply["id"], reply["status"]) == (None, 500)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("name", "executed"), [("late:300ms", 1), ("lost-1007", 0)])
+def test_over_http_an_order_can_be_late_or_lost(name: str, executed: int) -> None:
+    async def run() -> None:
+        async with ExchangeSim(hmac_key=(API_KEY, API_SECRET)) as sim:
+            sim.faults.next(name)
+            text = urlencode(MARKET | {"timestamp": now_ms()})
+            request = urllib.request.Request(
+                f"{sim.rest_url}/api/v3/order?{text}&signature={hmac_hex(text)}",
+                headers={"X-MBX-APIKEY": API_KEY},
+                method="POST",
+            )
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                await asyncio.to_thread(
+                    urllib.request.urlopen, request, context=trusting(sim.ca_file)
+                )
+            assert caught.value.code == 500
+            assert json.loads(caught.value.read())["code"] == -1007
+            assert "X-MBX-USED-WEIGHT-1M" in caught.value.headers
+            while len(sim.ledger) < executed:
+                await asyncio.sleep(0.02)
+            assert [order.client_id for order in sim.ledger] == ["whale-1"] * executed
 
     asyncio.run(run())
 
@@ -160,7 +259,7 @@ async def test_a_delayed_answer_keeps_its_place_and_its_order_was_executed_at_on
         answering = asyncio.create_task(place(client, MARKET))
         while not sim.ledger:
             await asyncio.sleep(0.005)
-        assert asyncio.get_running_loop().time() - began < 0.3
+        assert not answering.done()
         await client.send(json.dumps(PING))
         assert (await answering)["id"] == 7
         assert asyncio.get_running_loop().time() - began >= 0.3
@@ -319,40 +418,76 @@ async def test_a_market_can_fall_silent() -> None:
 # ---- events --------------------------------------------------------------------------------------
 
 
+ANSWER = "answer"
+
+
+async def heard(
+    sim: ExchangeSim, monkeypatch: pytest.MonkeyPatch, rounds: Sequence[str], messages: int
+) -> list[tuple[str, float]]:
+    """The venue is a stand-in that delivers a round's events, a letter each, while it answers a
+    request, and rounds begin 60 ms apart: so many messages, and when each came after the last
+    request was sent."""
+    delivers: list[Callable[[str], None]] = []
+    connect_venue, due = sim.venue.connect, [*rounds]
+
+    def connecting(real_ns: int, show: bool, deliver: Callable[[str], None]) -> Any:
+        delivers.append(deliver)
+        return connect_venue(real_ns, show, deliver)
+
+    def answering(*_: object) -> str:
+        for event in due.pop(0):
+            delivers[0](event)
+        return ANSWER
+
+    monkeypatch.setattr(sim.venue, "connect", connecting)
+    monkeypatch.setattr(sim.venue, "answer", answering)
+    clock_s = asyncio.get_running_loop().time
+    async with client_of(sim) as client:
+        for number in range(len(rounds)):
+            await asyncio.sleep(0.06 if number else 0)
+            sent_s = clock_s()
+            await client.send(json.dumps(PING))
+        return [(str(await client.recv()), clock_s() - sent_s) for _ in range(messages)]
+
+
 @pytest.mark.parametrize(
-    ("name", "heard"),
+    ("name", "expected"),
     [
-        ("lose-event", ["b", "c"]),
-        ("duplicate-event", ["a", "a", "b", "c"]),
-        ("reorder-event", ["b", "a", "c"]),
+        ("lose-event", ["b", "c", ANSWER]),
+        ("duplicate-event", ["a", "a", "b", "c", ANSWER]),
+        ("reorder-event", ["b", "a", "c", ANSWER]),
     ],
 )
 def test_events_can_be_lost_doubled_and_late(
-    name: str, heard: list[str], monkeypatch: pytest.MonkeyPatch
+    name: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The venue is a stand-in that delivers three events while it answers."""
-    delivers: list[Callable[[str], None]] = []
-
     async def run() -> None:
         async with ExchangeSim() as sim:
-            connect_venue, answer = sim.venue.connect, sim.venue.answer
-
-            def connecting(real_ns: int, show: bool, deliver: Callable[[str], None]) -> Any:
-                delivers.append(deliver)
-                return connect_venue(real_ns, show, deliver)
-
-            def answering(*request: Any) -> str:
-                for event in "abc":
-                    delivers[0](event)
-                return answer(*request)
-
-            monkeypatch.setattr(sim.venue, "connect", connecting)
-            monkeypatch.setattr(sim.venue, "answer", answering)
             sim.faults.next(name)
-            async with client_of(sim) as client:
-                await client.send(json.dumps(PING))
-                assert [await client.recv() for _ in heard] == heard
-                assert json.loads(str(await client.recv()))["id"] == 3
+            got = await heard(sim, monkeypatch, ["abc"], len(expected))
+            assert [text for text, _ in got] == expected
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected", "late"),
+    [
+        (["abcde"], ["b", "a", "d", "c", ANSWER, "e"], 3),
+        (["a", "bc"], [ANSWER, "b", "a", ANSWER, "c"], 2),  # c's own time, not what a left of its
+    ],
+)
+def test_events_that_are_always_late_change_places_in_pairs(
+    rounds: list[str], expected: list[str], late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "REORDER_S", 1.0)  # whatever else the machine does meanwhile
+
+    async def run() -> None:
+        async with ExchangeSim(fault_specs=["reorder-event"]) as sim:
+            got = await heard(sim, monkeypatch, rounds, len(expected))
+            assert [text for text, _ in got] == expected
+            assert got[-1][1] >= 1.0
+            assert sim.faults.applied == {"reorder-event": late}
 
     asyncio.run(run())
 

@@ -1,16 +1,23 @@
 """Whatever a signed request says, the simulated exchange answers it: parameters at random, legal
-ones and nonsense, through both of its doors."""
+ones and nonsense, through both of its doors. And what an upgrade asks for is served, or refused."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
+from engine.sim.exchange import ExchangeSim
 from engine.sim.methods import METHODS
 from engine.sim.rest import ROUTES
+from tests.test_sim_exchange import ask, client_of, in_a_loop, trusting
 from tests.venue import API_KEY, Client
 
 SIDES, TYPES = ("BUY", "SELL"), ("LIMIT", "MARKET", "STOP_LOSS", "LIMIT_MAKER", "TAKE_PROFIT_LIMIT")
@@ -94,3 +101,44 @@ def test_over_http(route: tuple[str, str]) -> None:
             continue
         assert reply.status in (200, 400, 409), (request, reply)
         json.loads(reply.text)
+
+
+@pytest.mark.parametrize("path", ["//[", "http://[/", "/ws-api/v3x?[", "//[::1/ws", "/#/ws", "*"])
+@in_a_loop
+async def test_a_path_that_is_none_is_not_found(path: str) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    async with ExchangeSim() as sim:
+        for url in (sim.url, sim.stream_url):
+            port = urlsplit(url).port
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=trusting(sim.ca_file)
+            )
+            with closing(writer):
+                writer.write(
+                    f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                    f"Connection: Upgrade\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
+                    "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+                )
+                assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 404 ")
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "timeUnit=MICROSECOND",
+        "timeUnit=microsecond&returnRateLimits=false",
+        "timeUnit=",
+        "responseFormat=sbe&sbeSchemaId=1&sbeSchemaVersion=0",
+        "responseFormat=json&responseFormat=sbe",
+    ],
+)
+@in_a_loop
+async def test_options_of_the_url_that_are_not_simulated_are_refused(query: str) -> None:
+    async with ExchangeSim() as sim:
+        with pytest.raises(InvalidStatus, match="400") as caught:
+            await connect(f"{sim.url}?{query}", ssl=trusting(sim.ca_file))
+        assert b"is simulated" in (caught.value.response.body or b"")
+        async with client_of(sim, "?timeUnit=MILLISECOND&responseFormat=json") as client:
+            assert (await ask(client, {"id": 1, "method": "ping"}))["status"] == 200

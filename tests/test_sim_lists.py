@@ -52,6 +52,9 @@ OTOCO = BTC | {
 }
 
 
+PROFIT_LIMIT = {"aboveType": "TAKE_PROFIT_LIMIT", "aboveTimeInForce": "GTC"}
+
+
 @pytest.fixture
 def client() -> Client:
     return Client(balances={"BTC": Decimal("0.01"), "USDT": Decimal(1000)})
@@ -147,6 +150,13 @@ def test_an_oco_is_cancelled_as_a_whole(
         (BUY_OCO, {"aboveTrailingDelta": 10}, -1020),
         (SELL_OCO, {"abovePrice": "60000", "belowStopPrice": "59000"}, -2010),
         (SELL_OCO, {"belowStopPrice": "60000"}, -2010),
+        (SELL_OCO, PROFIT_LIMIT | {"abovePrice": "60000", "aboveStopPrice": "62000"}, -2010),
+        (SELL_OCO, PROFIT_LIMIT | {"abovePrice": "62000", "aboveStopPrice": "60000"}, -2010),
+        (
+            BUY_OCO | {"belowType": "TAKE_PROFIT_LIMIT", "belowTimeInForce": "GTC"},
+            {"belowPrice": "60000"},
+            -2010,
+        ),
         (SELL_OCO, {"aboveClientOrderId": "loss"}, -2010),
         (SELL_OCO, {"quantity": "0.0100001"}, -1013),
         (SELL_OCO, {"quantity": "0.02"}, -2010),
@@ -159,6 +169,12 @@ def test_an_oco_that_cannot_be_is_refused(
     assert client.refusal("orderList.place.oco", **params)[0] == refusal
     assert client.ask("openOrders.status") == []
     assert client.ledger == []
+
+
+def test_a_limit_takes_the_profit_where_the_trigger_does(client: Client) -> None:
+    prices = {"abovePrice": "60000.01", "aboveStopPrice": "62000"}
+    client.ask("orderList.place.oco", **SELL_OCO | PROFIT_LIMIT | prices)
+    assert statuses(client, "profit", "loss") == ["NEW", "NEW"]
 
 
 @pytest.mark.parametrize(

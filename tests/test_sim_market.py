@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.sim.market import MarketTrade, read_trades
+from engine.sim.symbols import SYMBOLS
 from tests.venue import LIMIT, Client
 
 START_MS = 1_600_000_000_000
@@ -135,6 +136,28 @@ def test_a_line_that_is_no_trade_is_named(line: str) -> None:
         read_trades(["1600000000000,BTCUSDT,1,1", line], "trades.csv")
 
 
+@pytest.mark.parametrize(
+    ("trade", "told"),
+    [
+        ("BTCUSDT,60000.005,1", "line 2 of t.csv has a price .* a multiple of 0.01 up to 1000000"),
+        ("BTCUSDT,1000000.01,1", "line 2 of t.csv has a price that BTCUSDT cannot have"),
+        ("SOLUSDT,10000.01,1", "line 2 of t.csv has a price .* a multiple of 0.01 up to 10000"),
+        ("SOLUSDT,150,0.0001", "line 2 of t.csv has a quantity .* a multiple of 0.001 up to 90000"),
+        ("ETHUSDT,3000,9000.0001", "line 2 of t.csv has a quantity that ETHUSDT cannot have"),
+    ],
+)
+def test_a_trade_that_the_filters_would_not_allow_is_named(trade: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_trades(["0,BTCUSDT,60000.01,0.00001", f"0,{trade}"], "t.csv")
+
+
+def test_a_file_without_a_trade_of_the_markets_is_refused() -> None:
+    lines = ["0,BTC-USDT,60000.123,1", "0,btcusdt,61000,1", "0,ETHUSDT,3000,1"]
+    assert len(read_trades(lines, "t.csv")) == 3
+    with pytest.raises(ConfigError, match="no trade of BTCUSDT: its first is of 'BTC-USDT', which"):
+        read_trades(lines, "t.csv", {"BTCUSDT": SYMBOLS["BTCUSDT"]})
+
+
 def test_a_file_without_trades_is_refused() -> None:
     with pytest.raises(ConfigError, match="no trades"):
         read_trades(["time_ms,symbol,price,qty,side"], "trades.csv")
@@ -151,6 +174,17 @@ def test_set_price_fills_what_is_on_the_way_and_nothing_else() -> None:
     assert client.venue.last_price["BTCUSDT"] == Decimal("60010")
     book = client.ask("ticker.book", symbol="BTCUSDT")
     assert (book["bidPrice"], book["askPrice"]) == ("60010.00000000", "60010.01000000")
+
+
+def test_what_the_market_asks_for_can_be_bid_at_the_highest_price_too() -> None:
+    client = Client(seed=1)
+    client.venue.set_price("SOLUSDT", Decimal("10000.00"))
+    for _ in range(20):
+        book = client.ask("ticker.book", symbol="SOLUSDT")
+        assert Decimal(book["askPrice"]) <= Decimal("10000.00")
+        params = LIMIT | {"symbol": "SOLUSDT", "side": "BUY", "price": book["askPrice"]}
+        assert client.place(params)["status"] == "FILLED"
+        run(client, 100)
 
 
 def is_filled(client: Client, name: str) -> bool:

@@ -25,7 +25,6 @@ from engine.records import Signal
 from tests.peers import news
 
 PATIENCE_S = 20.0
-SETTLE_S = 0.5  # a subscription reaches a PUB socket a moment after its connection
 
 
 class Node:
@@ -80,8 +79,6 @@ def start() -> Iterator[Callable[..., Node]]:
 def hear_all(node: Node, ready: dict[str, Any]) -> tuple[list[bytes], ZmqFeed]:
     """Subscribe, let it start, and receive everything that it has."""
     with ZmqFeed(ready["endpoint"]) as feed:
-        feed.wait_connected(PATIENCE_S)
-        time.sleep(SETTLE_S)
         node.go()
         received: list[bytes] = []
         while len(received) < ready["transactions"]:
@@ -91,7 +88,8 @@ def hear_all(node: Node, ready: dict[str, Any]) -> tuple[list[bytes], ZmqFeed]:
 
 
 PLANTED = ("--deposits", 6, "--change-backs", 8, "--sweeps", 4)
-SYNTHETIC = ("--start-on-stdin", "--rate", 20_000, "--count", 500, *PLANTED)
+UNHEARD = ("--start-on-stdin", "--rate", 20_000, "--count", 500, *PLANTED)
+SYNTHETIC = ("--await-subscriber", *UNHEARD)
 
 
 def test_everything_is_published_once_in_order_and_numbered(start: Callable[..., Node]) -> None:
@@ -115,6 +113,33 @@ def test_everything_is_published_once_in_order_and_numbered(start: Callable[...,
     assert node.end() == (0, "")
 
 
+def test_it_waits_for_a_subscriber_to_everything(start: Callable[..., Node]) -> None:
+    node = start("--await-subscriber", "--sequence", "--count", 50, "--rate", 100_000, *PLANTED)
+    endpoint = node.hears()["endpoint"]
+    context = zmq.Context()
+    try:
+        subscriber = context.socket(zmq.SUB)
+        subscriber.connect(endpoint)
+        subscriber.subscribe(b"rawtx")
+        assert not subscriber.poll(200)
+        subscriber.subscribe(b"sequence")
+        for number in range(100):
+            assert subscriber.poll(PATIENCE_S * 1000)
+            topic, _, sequence = subscriber.recv_multipart()
+            assert topic == (b"sequence" if number % 2 else b"rawtx")
+            assert sequence == (number // 2).to_bytes(4, "little")
+    finally:
+        context.destroy(linger=0)
+
+
+def test_whoever_started_it_can_go_before_a_subscriber_comes(start: Callable[..., Node]) -> None:
+    node = start(*SYNTHETIC)
+    node.hears()
+    node.go()
+    _pipe(node.process.stdin).close()
+    assert node.end() == (0, "")
+
+
 def test_the_frames_are_bitcoinds(start: Callable[..., Node]) -> None:
     """Straight from a SUB socket: nothing of the engine reads them."""
     node = start(*SYNTHETIC)
@@ -124,7 +149,6 @@ def test_the_frames_are_bitcoinds(start: Callable[..., Node]) -> None:
         subscriber = context.socket(zmq.SUB)
         subscriber.subscribe(b"")
         subscriber.connect(ready["endpoint"])
-        time.sleep(SETTLE_S)
         node.go()
         for number in range(500):
             assert subscriber.poll(PATIENCE_S * 1000)
@@ -138,14 +162,13 @@ def test_the_frames_are_bitcoinds(start: Callable[..., Node]) -> None:
 def test_with_sequence_each_transaction_has_entered_the_mempool(
     start: Callable[..., Node],
 ) -> None:
-    node = start("--start-on-stdin", "--count", 50, "--rate", 20_000, "--sequence", *PLANTED)
+    node = start(*SYNTHETIC, "--count", 50, "--sequence")
     ready = node.hears()
     context = zmq.Context()
     try:
         subscriber = context.socket(zmq.SUB)
         subscriber.subscribe(b"")
         subscriber.connect(ready["endpoint"])
-        time.sleep(SETTLE_S)
         node.go()
         for number in range(50):
             assert subscriber.poll(PATIENCE_S * 1000)
@@ -191,7 +214,7 @@ def test_real_blocks_are_replayed_without_their_coinbases(
     start: Callable[..., Node], shared_data: Path
 ) -> None:
     files = [shared_data / "blocks" / f"block_{height}.bin" for height in (757739, 757753)]
-    node = start("--start-on-stdin", "--rate", 20_000, "--blocks", *files)
+    node = start("--start-on-stdin", "--await-subscriber", "--rate", 20_000, "--blocks", *files)
     ready = node.hears()
     assert (ready["planted"], ready["book"]) == ({}, None)
     blocks = [CBlock.deserialize(file.read_bytes()) for file in files]
@@ -203,21 +226,39 @@ def test_real_blocks_are_replayed_without_their_coinbases(
 # ---- faults --------------------------------------------------------------------------------------
 
 
-def hear_numbers(node: Node, *, until_silent_s: float = 0.5) -> list[tuple[int, bytes]]:
-    """Let it start; every number and transaction, until nothing has come for a while."""
+Heard = tuple[list[tuple[int, bytes]], dict[str, Any]]
+
+
+def hear_numbers(node: Node) -> Heard:
+    """Let it start; every number and transaction that it sends, and its last line. What it sends
+    while it has no subscriber, behind a restart, never comes."""
     ready = node.hears()
+    said = _pipe(node.process.stdout)
     context = zmq.Context()
     try:
         subscriber = context.socket(zmq.SUB)
+        subscriber.set(zmq.RECONNECT_IVL, 10)
         subscriber.subscribe(b"rawtx")
         subscriber.connect(ready["endpoint"])
-        time.sleep(SETTLE_S)
+        poller = zmq.Poller()
+        poller.register(subscriber, zmq.POLLIN)
+        poller.register(said, zmq.POLLIN)
         node.go()
-        heard = []
-        while subscriber.poll(until_silent_s * 1000):
-            _, raw, number = subscriber.recv_multipart()
-            heard.append((int.from_bytes(number, "little"), raw))
-        return heard
+        heard: list[tuple[int, bytes]] = []
+        done: dict[str, Any] = {}
+        while not done or len(heard) < done["messages"]:
+            patience_s = 0.5 if "restart" in done.get("faults", {}) else PATIENCE_S
+            come = dict(poller.poll(patience_s * 1000))
+            if subscriber in come:
+                _, raw, number = subscriber.recv_multipart()
+                heard.append((int.from_bytes(number, "little"), raw))
+            elif come:
+                done = node.hears()
+                poller.unregister(said)
+            else:
+                break
+        assert not subscriber.poll(100)
+        return heard, done
     finally:
         context.destroy(linger=0)
 
@@ -225,13 +266,12 @@ def hear_numbers(node: Node, *, until_silent_s: float = 0.5) -> list[tuple[int, 
 def test_transactions_are_lost_doubled_and_reordered_as_the_seed_says(
     start: Callable[..., Node],
 ) -> None:
-    everything = dict(hear_numbers(start(*SYNTHETIC)))
+    everything = dict(hear_numbers(start(*SYNTHETIC))[0])
 
     def heard(*faults: str) -> tuple[list[int], list[bytes], dict[str, int]]:
         flags = [word for fault in faults for word in ("--fault", fault)]
-        node = start(*SYNTHETIC, *flags)
-        pairs = hear_numbers(node)
-        return [n for n, _ in pairs], [raw for _, raw in pairs], node.hears()["faults"]
+        pairs, done = hear_numbers(start(*SYNTHETIC, *flags))
+        return [n for n, _ in pairs], [raw for _, raw in pairs], done["faults"]
 
     numbers, raws, applied = heard("drop=0.1")
     assert 20 <= applied["drop"] <= 90
@@ -253,10 +293,24 @@ def test_transactions_are_lost_doubled_and_reordered_as_the_seed_says(
     assert 1 <= applied["gap"] <= 10
 
 
+def test_each_second_transaction_changes_places_when_all_are_to(
+    start: Callable[..., Node],
+) -> None:
+    heard, done = hear_numbers(start(*SYNTHETIC, "--fault", "reorder"))
+    assert [number for number, _ in heard] == [place ^ 1 for place in range(500)]
+    assert (done["faults"], done["messages"]) == ({"reorder": 250}, 500)
+
+
+def test_no_gap_begins_within_another(start: Callable[..., Node]) -> None:
+    heard, done = hear_numbers(start(*SYNTHETIC, "--fault", "gap"))
+    assert (heard, done["messages"], done["faults"]) == ([], 0, {"gap": 5})
+
+
 def test_a_restarted_node_counts_from_zero(start: Callable[..., Node]) -> None:
-    node = start(*SYNTHETIC, "--rate", 500, "--fault", "restart=0.003")
-    numbers = [number for number, _ in hear_numbers(node)]
-    applied = node.hears()["faults"]["restart"]
+    node = start(*SYNTHETIC, "--rate", 150, "--fault", "restart=0.003")  # 0.7 s to come back in
+    heard, done = hear_numbers(node)
+    numbers = [number for number, _ in heard]
+    applied = done["faults"]["restart"]
     falls = sum(after < before for before, after in pairwise(numbers))
     assert 1 <= falls <= applied
 
@@ -265,11 +319,11 @@ def test_a_stall_is_caught_up_and_a_late_transaction_changes_its_place(
     start: Callable[..., Node],
 ) -> None:
     node = start(*SYNTHETIC, "--fault", "stall=0.002:300ms")
-    assert len(hear_numbers(node, until_silent_s=1.5)) == 500
-    done = node.hears()
+    heard, done = hear_numbers(node)
+    assert len(heard) == 500
     assert done["elapsed_s"] >= 0.3 * done["faults"]["stall"] > 0
-    everything = [raw for _, raw in hear_numbers(start(*SYNTHETIC))]
-    late = hear_numbers(start(*SYNTHETIC, "--fault", "delay=0.1:5ms"))
+    everything = [raw for _, raw in hear_numbers(start(*SYNTHETIC))[0]]
+    late, _ = hear_numbers(start(*SYNTHETIC, "--fault", "delay=0.1:5ms"))
     assert [number for number, _ in late] == list(range(500))
     assert [raw for _, raw in late] != everything
     assert sorted(raw for _, raw in late) == sorted(everything)
@@ -287,7 +341,7 @@ def test_a_fault_that_is_none_gets_one_sentence(start: Callable[..., Node]) -> N
 
 
 def test_the_rate_is_kept_and_not_exceeded(start: Callable[..., Node]) -> None:
-    node = start(*SYNTHETIC, "--rate", 1000)
+    node = start(*UNHEARD, "--rate", 1000)
     ready = node.hears()
     began = time.monotonic()
     node.go()
@@ -299,14 +353,16 @@ def test_the_rate_is_kept_and_not_exceeded(start: Callable[..., Node]) -> None:
 
 def test_a_late_transaction_does_not_shift_the_rest(start: Callable[..., Node]) -> None:
     """Stopped for 1.5 of the 2 s that it takes: it catches up, where a relative pace would not."""
-    node = start(*SYNTHETIC, "--rate", 250)
+    node = start(*UNHEARD, "--rate", 250)
     node.hears()
     node.go()
     time.sleep(0.2)
     node.process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
     time.sleep(1.5)
+    stopped_s = time.monotonic() - stopped
     node.process.send_signal(signal.SIGCONT)
-    assert 499 / 250 <= node.hears()["elapsed_s"] < 3.0
+    assert 499 / 250 <= node.hears()["elapsed_s"] < 499 / 250 + 0.9 * stopped_s
 
 
 # ---- its end -------------------------------------------------------------------------------------
@@ -316,7 +372,7 @@ def test_a_late_transaction_does_not_shift_the_rest(start: Callable[..., Node]) 
 def test_a_signal_ends_it_before_it_starts(
     start: Callable[..., Node], number: signal.Signals
 ) -> None:
-    node = start(*SYNTHETIC)
+    node = start(*UNHEARD)
     node.hears()
     node.process.send_signal(number)
     assert node.end() == (0, "")
@@ -335,7 +391,7 @@ def test_a_signal_ends_it_without_standard_input(start: Callable[..., Node]) -> 
 
 @pytest.mark.parametrize("when", ["before", "while", "after"])
 def test_it_does_not_outlive_whoever_started_it(start: Callable[..., Node], when: str) -> None:
-    node = start(*SYNTHETIC, "--rate", 1 if when == "while" else 100_000)
+    node = start(*UNHEARD, "--rate", 1 if when == "while" else 100_000)
     node.hears()
     if when != "before":
         node.go()
@@ -347,7 +403,7 @@ def test_it_does_not_outlive_whoever_started_it(start: Callable[..., Node], when
 
 def test_a_subscriber_that_does_not_read_loses_nothing(start: Callable[..., Node]) -> None:
     """More than the sockets' buffers hold waits for it in the node."""
-    node = start("--start-on-stdin", "--rate", 1_000_000, "--count", 20_000)
+    node = start("--start-on-stdin", "--await-subscriber", "--rate", 1_000_000, "--count", 20_000)
     ready = node.hears()
     context = zmq.Context()
     try:
@@ -356,7 +412,6 @@ def test_a_subscriber_that_does_not_read_loses_nothing(start: Callable[..., Node
         subscriber.set(zmq.RCVBUF, 4096)
         subscriber.subscribe(b"rawtx")
         subscriber.connect(ready["endpoint"])
-        time.sleep(SETTLE_S)
         node.go()
         assert node.hears()["published"] == 20_000
         for number in range(20_000):

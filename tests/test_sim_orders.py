@@ -81,8 +81,21 @@ def test_a_quote_quantity_buys_as_much_as_it_pays_for(
 
 
 def test_a_quote_quantity_beyond_the_book_expires(client: Client) -> None:
-    done = client.place(BTC, type="MARKET", side="BUY", quoteOrderQty="8000000")
+    done = client.place(BTC, type="MARKET", side="BUY", quoteOrderQty="7000000")
     assert (done["status"], done["expiryReason"]) == ("EXPIRED", "INSUFFICIENT_LIQUIDITY")
+
+
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_a_quote_quantity_is_no_way_round_the_largest_market_order(
+    client: Client, side: str
+) -> None:
+    """8,000,000 USDT are 133 BTC, of which MARKET_LOT_SIZE allows 120."""
+    terms = {"type": "MARKET", "side": side, "quoteOrderQty": "8000000"}
+    assert client.refusal("order.place", **BTC, **terms) == (
+        -1013,
+        "Filter failure: MARKET_LOT_SIZE",
+    )
+    assert client.ledger == []
 
 
 def test_resting_orders_trade_by_price_and_then_by_time(client: Client) -> None:
@@ -354,6 +367,20 @@ def test_a_cancel_frees_the_client_id_and_is_found_under_both(client: Client) ->
     assert client.status("mine")["status"] == "NEW"
 
 
+def test_a_client_id_is_one_symbols(client: Client) -> None:
+    btc = LIMIT | {"side": "BUY", "price": "50000", "newClientOrderId": "same"}
+    eth = btc | {"symbol": "ETHUSDT", "price": "2000"}
+    ids = [client.ask("order.place", **params)["orderId"] for params in (btc, eth)]
+    for params in (btc, eth):
+        assert client.refusal("order.place", **params) == DUPLICATE
+    for symbol, order_id in zip(("BTCUSDT", "ETHUSDT"), ids, strict=True):
+        named = {"symbol": symbol, "origClientOrderId": "same"}
+        assert client.ask("order.status", **named)["orderId"] == order_id
+        assert client.ask("order.cancel", **named)["orderId"] == order_id
+        assert client.ask("order.status", **named)["status"] == "CANCELED"
+    assert client.refusal("order.status", symbol="SOLUSDT", origClientOrderId="same")[0] == -2013
+
+
 @pytest.mark.parametrize(
     ("restriction", "filled", "refusal"),
     [
@@ -384,6 +411,23 @@ def test_cancel_all_is_of_one_symbol(client: Client) -> None:
     assert [each["clientOrderId"] for each in client.ask("openOrders.status")] == ["eth"]
     assert client.refusal("openOrders.cancelAll", symbol="BTCUSDT") == UNKNOWN
     assert client.ask("openOrders.status", symbol="BTCUSDT") == []
+
+
+@pytest.mark.parametrize("method", ["allOrders", "myTrades"])
+@pytest.mark.parametrize("units", [1, 1000])  # milliseconds, or microseconds
+def test_a_history_begins_and_ends_at_a_time(client: Client, method: str, units: int) -> None:
+    ids = []
+    for _ in range(3):
+        ids.append(client.place(MARKET, side="SELL")["orderId"])
+        at_ms = client.now_ns // 10**6
+    for times, expected in (
+        ({"startTime": (at_ms - 1) * units}, ids[1:]),
+        ({"endTime": (at_ms - 1) * units}, ids[:2]),
+        ({"startTime": (at_ms - 1) * units, "endTime": (at_ms - 1) * units}, ids[1:2]),
+        ({"startTime": at_ms * units + 1}, []),
+    ):
+        found = client.ask(method, symbol="BTCUSDT", **times)
+        assert [row["orderId"] for row in found] == expected
 
 
 # ---- cancel and replace --------------------------------------------------------------------------
@@ -443,3 +487,24 @@ def test_filters_are_looked_at_before_anything_is_cancelled(client: Client) -> N
     refusal = client.refusal("order.cancelReplace", cancelReplaceMode="ALLOW_FAILURE", **OLD, **bad)
     assert refusal == (-1013, "Filter failure: PRICE_FILTER")
     assert client.status("old")["status"] == "NEW"
+
+
+@pytest.mark.parametrize("mode", ["STOP_ON_FAILURE", "ALLOW_FAILURE"])
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ({}, -1102),
+        ({"cancelOrderId": "abc"}, -1100),
+        (OLD | {"cancelRestrictions": "BANANA"}, -1145),
+        (OLD | {"cancelNewClientOrderId": "\u00e9 \u00e9"}, -1100),
+    ],
+)
+def test_a_replacement_that_cannot_be_read_attempts_nothing(
+    client: Client, mode: str, bad: dict[str, Any], code: int
+) -> None:
+    client.place(side="BUY", price="50000", newClientOrderId="old")
+    reply = client.reply("order.cancelReplace", cancelReplaceMode=mode, **bad, **NEW)
+    assert (reply["status"], reply["error"]["code"]) == (400, code)
+    assert "data" not in reply["error"]
+    assert [each["clientOrderId"] for each in client.ask("openOrders.status")] == ["old"]
+    assert reply["rateLimits"][0]["count"] == 1

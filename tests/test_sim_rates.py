@@ -199,6 +199,19 @@ def test_a_replacement_beyond_the_limit(mode: str | None, status: int) -> None:
     assert len(is_open) == (0 if mode == "CANCEL_ONLY" else 1)
 
 
+@pytest.mark.parametrize(
+    ("mode", "status", "code"), [("STOP_ON_FAILURE", 429, -1015), ("ALLOW_FAILURE", 400, -2022)]
+)
+def test_a_replacement_beyond_the_limit_of_nothing(mode: str, status: int, code: int) -> None:
+    """The table of "Cancel and replace order (TRADE)", CANCEL_ONLY and FAILURE."""
+    client = limited(orders_10_s=1)
+    client.ask("order.place", **BUY)
+    params = {"cancelReplaceMode": mode, "orderRateLimitExceededMode": "CANCEL_ONLY"}
+    reply = client.reply("order.cancelReplace", **BUY, **params, cancelOrigClientOrderId="none")
+    assert (reply["status"], reply["error"]["code"]) == (status, code)
+    assert len(client.ledger) == 1
+
+
 def test_over_http_the_headers_tell() -> None:
     client = limited(request_weight=30, patience=2)
     reply = client.rest("GET", "/api/v3/exchangeInfo")

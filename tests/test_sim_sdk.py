@@ -38,7 +38,7 @@ def exchange() -> ExchangeSim:
 
 
 async def until(events: list[Any], count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(events) < count:
             await asyncio.sleep(0.01)
 
@@ -179,7 +179,7 @@ async def test_ccxt_trades_over_rest_and_websocket() -> None:
             await asyncio.sleep(0)
             resting = await client.create_order_ws(*order, {"newClientOrderId": "whale-5"})
             assert resting["clientOrderId"] == "whale-5"
-            [seen] = await asyncio.wait_for(event, 10)
+            [seen] = await asyncio.wait_for(event, 30)
             assert (seen["clientOrderId"], seen["status"]) == ("whale-5", "open")
             await client.cancel_order_ws(resting["id"], "BTC/USDT")
             assert await client.fetch_open_orders_ws("BTC/USDT") == []

@@ -30,7 +30,7 @@ async def subscriber(
 
 
 async def hear(client: ClientConnection) -> Any:
-    return json.loads(await asyncio.wait_for(client.recv(), 10))
+    return json.loads(await asyncio.wait_for(client.recv(), 30))
 
 
 async def ask(client: ClientConnection, method: str, *params: object) -> Any:
@@ -83,6 +83,8 @@ async def test_the_combined_property_can_be_read_and_set() -> None:
         ("[]", 2),
         ('{"id":1}', 2),
         ('{"method":"SUBSCRIBE","params":[1],"id":1}', 2),
+        ('{"method":"SUBSCRIBE","params":["btcusdt@trade","btcusdt@depth"],"id":1}', 2),
+        ('{"method":"SUBSCRIBE","params":["!bookTicker"],"id":1}', 2),
         ('{"method":"SUBSCRIBE","params":{},"id":1}', 2),
         ('{"method":"SUBSCRIBED","params":[],"id":1}', 2),
         ('{"method":"SUBSCRIBE","params":[],"id":1.5}', 2),
@@ -98,6 +100,7 @@ def test_a_bad_request_is_answered_with_its_code(message: str, code: int) -> Non
             answer = await hear(client)
             assert answer["code"] == code
             assert answer["msg"]
+            assert (await ask(client, "LIST_SUBSCRIPTIONS"))["result"] == []
 
     asyncio.run(run())
 
@@ -135,6 +138,26 @@ async def test_only_its_paths_are_served() -> None:
         for path in ("/", "/wsx", "/ws-api/v3"):
             with pytest.raises(InvalidStatus, match="404"):
                 await connect(sim.stream_url + path, ssl=trusting(sim.ca_file))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ws/btcusdt@trade?timeUnit=MICROSECOND",
+        "/stream?streams=btcusdt@trade&timeUnit=microsecond",
+        "/ws/btcusdt@trade/btcusdt@kline_1m",
+        "/stream?streams=btcusdt@aggTrade",
+    ],
+)
+@in_a_loop
+async def test_what_is_not_simulated_is_refused(path: str) -> None:
+    async with ExchangeSim() as sim:
+        with pytest.raises(InvalidStatus, match="400") as caught:
+            await connect(sim.stream_url + path, ssl=trusting(sim.ca_file))
+        assert b"simulated" in (caught.value.response.body or b"")
+        async with subscriber(sim, "/stream?streams=btcusdt@trade&timeUnit=MILLISECOND") as client:
+            sim.venue.on_market("btcusdt@trade", TRADE)
+            assert (await hear(client))["data"] == TRADE
 
 
 @in_a_loop

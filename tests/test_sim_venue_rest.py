@@ -195,6 +195,24 @@ def test_what_is_refused(client: Client) -> None:
     assert client.ledger == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"X-MBX-TIME-UNIT": "MICROSECOND"}, 400, -1020),
+        ({"x-mbx-time-unit": "microsecond"}, 400, -1020),
+        ({"X-MBX-TIME-UNIT": "DAY"}, 400, -1194),
+        ({"Accept": "application/sbe", "X-MBX-SBE": "1:0"}, 406, -1020),
+        ({"X-MBX-TIME-UNIT": "MILLISECOND"}, 200, None),
+        ({"Accept": "application/sbe,application/json"}, 200, None),
+    ],
+)
+def test_another_form_of_the_reply_is_refused(
+    client: Client, headers: dict[str, str], status: int, code: int | None
+) -> None:
+    reply = client.venue.rest("GET", "/api/v3/time", "", b"", headers, client.now_ns)
+    assert (reply.status, json.loads(reply.text).get("code")) == (status, code)
+
+
 def test_the_query_string_goes_before_the_body(client: Client) -> None:
     reply = client.venue.rest(
         *("GET", "/api/v3/ticker/price", "symbol=BTCUSDT", b"symbol=ETHUSDT"), {}, client.now_ns

@@ -610,7 +610,7 @@ def test_no_transaction_takes_long() -> None:
     for name, raw in shapes.items():
         assert len(raw) <= lib.HP_TX_BYTES_MAX
         engine = Engine(book)
-        start = time.perf_counter()
+        start = time.thread_time()
         assert engine.rawtx(raw, 0) == len(exchanges)
-        assert time.perf_counter() - start < 5, name
+        assert time.thread_time() - start < 5, name
         assert engine.stats()["records_lost"] == 0

@@ -37,7 +37,7 @@ from .tls_ends import DAY, HOST, Identity, issue
 KEYS = ("k" * 64, "s" * 64)
 ENVIRON = {"HARPOON_API_KEY": KEYS[0], "HARPOON_API_SECRET": KEYS[1]}
 WEAK = ("-cipher", "DEFAULT@SECLEVEL=0")  # what a server needs to show a weak certificate
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 CLOCK = "check this machine's clock"
 TRUST = "set venue.ca_file to the CA that signed it"
 

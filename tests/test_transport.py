@@ -80,7 +80,7 @@ def run(*arguments: str, error: int = errno.EPERM) -> subprocess.CompletedProces
             preexec_fn=refusing(IO_URING_SETUP, error),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             env={**os.environ, "COLUMNS": "200"},
         )
     except subprocess.SubprocessError as failure:

@@ -24,7 +24,7 @@ from engine._native import ffi, lib, text
 MORE, LONG, COMMAND = 1, 2, 4
 NO_LIMIT = 2**64 - 1
 GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 EDGE = EdgeOfMemory(pages=80)
 

@@ -18,7 +18,7 @@ import pytest
 from .native import ENVIRONMENT
 from .tls_ends import wait_for
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 # No files but in its own folder. (Without its master process it would not survive to be given a
 # socket, see below.)
@@ -145,10 +145,12 @@ class Relay:
                     return
                 (client if end is server else server).sendall(data)
                 left -= len(data) if end is server else 0
-        with suppress(TimeoutError):  # what is unread would make a RST of our FIN
-            client.settimeout(0.1)
-            while client.recv(1 << 16):
-                pass
+        if not self._reset:
+            client.shutdown(socket.SHUT_WR)
+        # What comes to a closed socket would make a RST of our FIN, so it hears the client's end.
+        client.settimeout(0.1 if self._reset else PATIENCE_S)
+        while client.recv(1 << 16):
+            pass
 
     def stop(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

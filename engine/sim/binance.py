@@ -26,7 +26,7 @@ from engine.sim.call import Call, Connection, Deliver, Method, Params
 from engine.sim.ledger import Entry, Origin
 from engine.sim.market import MarketTrade, RandomWalk, Replay
 from engine.sim.matching import MatchingEngine
-from engine.sim.methods import read_method, read_params, read_show_limits
+from engine.sim.methods import Request, read_params, read_request
 from engine.sim.orders import ZERO
 from engine.sim.rates import CONNECTION_WEIGHT, Limiter, Limits
 from engine.sim.request import (
@@ -36,10 +36,8 @@ from engine.sim.request import (
     SessionRevokedError,
     check_signature,
     check_timing,
-    read_document,
-    read_id,
+    read_time_us,
     signature_payload,
-    timestamp_us,
 )
 from engine.sim.rest import Form, RestReply
 from engine.sim.symbols import SYMBOLS, Symbol
@@ -125,36 +123,57 @@ class Venue:
 
     # ---- the WebSocket API -----------------------------------------------------------------------
 
-    def answer(self, message: str | bytes, received_ns: int, connection: Connection) -> str:
-        """The reply to one frame of that connection."""
+    def answer(
+        self,
+        message: str | bytes,
+        received_ns: int,
+        connection: Connection,
+        now_ns: int | None = None,
+    ) -> str:
+        """The reply to one frame of that connection, which is executed as soon as it was received
+        or else at `now_ns`: its time and signature are as good then as they were before."""
         self.requests += 1
-        self._begin(received_ns)
-        reply: dict[str, Any] = {"id": None, "status": 200}
-        method, show_limits, weight = None, connection.show_limits, 1
+        now_ns = now_ns or received_ns
+        self._begin(now_ns)
+        request = read_request(message, connection)
         try:
-            try:
-                document = read_document(message)
-                reply["id"] = read_id(document)
-                method = read_method(document)
-                params = read_params(
-                    document.get("params", {}), method, connection.api_key is not None
-                )
-                show_limits = read_show_limits(params, show_limits)
-                weight = method.weigh(params)
-            finally:
-                self._limiter.use(weight)
-            call = self._call(connection, method, params, reply["id"], received_ns)
-            self._authorize(call, method, params, signature_payload(params))
-            reply["result"] = method.run(call, params)
+            self._limiter.use(request.weight)
+            result = self._execute(request, received_ns, now_ns, connection)
+            reply = self._as_json(request, {"status": 200, "result": result})
         except ApiError as error:
             self.rejections[str(error)] += 1
-            reply["status"] = error.status
-            reply["error"] = error.as_json()
-            if isinstance(error, SessionRevokedError):  # it answers no request
-                reply["id"] = method = None
-        if method and show_limits:
-            reply["rateLimits"] = self._show_limits(method)
+            reply = self._refuse(request, error)
         self._finish()
+        return reply
+
+    def fail(
+        self, message: str | bytes, now_ns: int, connection: Connection, error: ApiError
+    ) -> str:
+        """The reply to such a frame when something went wrong behind it: `error`, whatever it asks
+        for, which is neither executed nor counted."""
+        self._set_clock(now_ns)
+        return self._refuse(read_request(message, connection), error)
+
+    def _execute(
+        self, request: Request, received_ns: int, now_ns: int, connection: Connection
+    ) -> Any:
+        if request.error is not None:
+            raise request.error
+        method, params = request.method, request.params
+        assert method is not None  # without an error
+        call = self._call(connection, method, params, request.id, received_ns, now_ns)
+        self._authorize(call, method, params, signature_payload(params))
+        return method.run(call, params)
+
+    def _refuse(self, request: Request, error: ApiError) -> str:
+        if isinstance(error, SessionRevokedError):  # it answers no request
+            request.id = request.method = None
+        return self._as_json(request, {"status": error.status, "error": error.as_json()})
+
+    def _as_json(self, request: Request, outcome: dict[str, Any]) -> str:
+        reply = {"id": request.id} | outcome
+        if request.method is not None and request.show_limits:
+            reply["rateLimits"] = self._show_limits(request.method)
         return json.dumps(reply, separators=(",", ":"))
 
     # ---- the REST API ----------------------------------------------------------------------------
@@ -167,17 +186,26 @@ class Venue:
         body: bytes,
         headers: Mapping[str, str],
         received_ns: int,
+        now_ns: int | None = None,
     ) -> RestReply:
-        """The reply to one HTTP request; `query` and `body` as they came, undecoded."""
+        """The reply to one HTTP request; `query` and `body` as they came, undecoded. `now_ns` as in
+        `answer`."""
         self.requests += 1
-        self._begin(received_ns)
+        now_ns = now_ns or received_ns
+        self._begin(now_ns)
         try:
-            reply = self._rest(method, path, rest.read_form(query, body), headers, received_ns)
+            form = rest.read_form(query, body)
+            reply = self._rest(method, path, form, headers, received_ns, now_ns)
         except ApiError as error:
             self.rejections[str(error)] += 1
             reply = rest.error_reply(error, self._limiter, self._engine.now_ms)
         self._finish()
         return reply
+
+    def fail_rest(self, now_ns: int, error: ApiError) -> RestReply:
+        """As `fail`."""
+        self._set_clock(now_ns)
+        return rest.error_reply(error, self._limiter, self._engine.now_ms)
 
     def _rest(
         self,
@@ -186,9 +214,11 @@ class Venue:
         form: Form,
         headers: Mapping[str, str],
         received_ns: int,
+        now_ns: int,
     ) -> RestReply:
         weight = 1
         try:
+            rest.check_format(headers)
             method = rest.find_method(http_method, path)
             params = dict(form.params)
             if method.signed:
@@ -199,7 +229,7 @@ class Venue:
         finally:
             self._limiter.use(weight)
         nobody = Connection(self._engine.now_ms, False, _nobody)
-        call = self._call(nobody, method, params, None, received_ns)
+        call = self._call(nobody, method, params, None, received_ns, now_ns)
         self._authorize(call, method, params, form.signed_text)
         return rest.reply(method.run(call, params), self._limiter, method.places_orders)
 
@@ -232,14 +262,16 @@ class Venue:
 
     def _open_at(self, trade: MarketTrade) -> None:
         if book := self._engine.books.get(trade.symbol):
-            book.bid = book.last_price = trade.price
+            book.quote(trade.price, trade.price)
 
     # ---- within ----------------------------------------------------------------------------------
 
+    def _set_clock(self, real_ns: int) -> None:
+        self._engine.now_ms = self.clock_ns(real_ns) // NS_PER_MS
+        self._limiter.advance(self._engine.now_ms, self.limits)
+
     def _begin(self, real_ns: int) -> None:
-        now_ms = self.clock_ns(real_ns) // NS_PER_MS
-        self._engine.now_ms = now_ms
-        self._limiter.advance(now_ms, self.limits)
+        self._set_clock(real_ns)
         # Fills lower the count "after a short delay" (faqs/order_count_decrement.md): only now.
         self._limiter.forgive_orders(self._engine.take_credit())
 
@@ -256,26 +288,28 @@ class Venue:
         params: Params,
         request_id: RequestId,
         received_ns: int,
+        now_ns: int,
     ) -> Call:
-        sent_ms = timestamp_us(params) // 1000 if method.signed else 0
+        sent_ms = read_time_us(params, "timestamp") // 1000 if method.signed else 0
         origin = Origin(request_id, received_ns, sent_ms)
-        now_ns = self.clock_ns(received_ns)
-        return Call(self._engine, self._limiter, self.keys, connection, origin, now_ns)
+        clock_ns = self.clock_ns(now_ns)
+        return Call(self._engine, self._limiter, self.keys, connection, origin, clock_ns)
 
     def _authorize(self, call: Call, method: Method, params: Params, signed_text: str) -> None:
         """Let a signed request pass by its own key and signature, or else by its connection's logon
         ("Authorize _ad hoc_ requests")."""
         if not method.signed:
             return
+        received_us = self.clock_ns(call.origin.received_ns) // 1000
         if "apiKey" in params:
             key = self._key(params["apiKey"])
-            check_timing(params, call.now_ns // 1000)
+            check_timing(params, received_us)
             check_signature(signed_text, params["signature"], key)
             return
         if call.connection.api_key not in self.keys:
             sessions.log_out(call.connection, call.now_ms)
             raise SessionRevokedError
-        check_timing(params, call.now_ns // 1000)
+        check_timing(params, received_us)
 
     def _key(self, api_key: str) -> AccountKey:
         # 401 as in "Regarding API key revocation"

@@ -43,6 +43,12 @@ class Book:
         self._resting: dict[str, list[Order]] = {"BUY": [], "SELL": []}  # best first
         self._ranks = itertools.count(1)
 
+    def quote(self, bid: Decimal, last_price: Decimal) -> None:
+        """The market maker goes there, as far as his bid and his ask are prices of the symbol."""
+        tick = self.symbol.tick_size
+        self.bid = min(max(bid, tick), self.symbol.max_price - tick)
+        self.last_price = last_price
+
     def add(self, order: Order) -> None:
         """The order rests behind those at its price."""
         order.rank = next(self._ranks)

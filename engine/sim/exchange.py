@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
+import io
 import json
-import re
+import os
 import secrets
 import shutil
 import ssl
@@ -27,33 +29,36 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qs
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from websockets.frames import CloseCode
 
-from engine.errors import ConfigError
-from engine.sim import authority
+from engine.errors import ConfigError, HarpoonError
+from engine.sim import authority, rest
 from engine.sim.binance import Venue
 from engine.sim.faults import (
+    ANSWERS,
     EVENT_FAULTS,
     ORDER_FAULTS,
+    PROMPT_EVENT_FAULTS,
     REFUSALS,
     REQUEST_FAULTS,
     UNKNOWN_OUTCOMES,
     Fault,
     FaultEntry,
     FaultPlan,
-    fault_answer,
+    fault_error,
 )
 from engine.sim.ledger import Entry, FillEntry, LedgerEntry
 from engine.sim.market import MarketTrade
+from engine.sim.methods import read_request
 from engine.sim.rates import CONNECTIONS, Limits
 from engine.sim.request import AccountKey
-from engine.sim.rest import JSON_TYPE, RestReply
+from engine.sim.rest import RestReply
 from engine.sim.rest_server import HttpRequest, RestServer
 from engine.sim.streams import HEARTBEAT_S, Streams
 from engine.sim.symbols import SYMBOLS, Symbol
@@ -64,18 +69,19 @@ from engine.sim.websocket import (
     Clients,
     Habits,
     Peer,
-    listen,
+    bind,
+    serve,
 )
 
 PATH = "/ws-api/v3"
+PORT_FLAGS = ("--ws-port", "--stream-port", "--rest-port")
 STEP_INTERVAL_S = 0.1  # how often the market moves
 REORDER_S = 0.1  # an event that is to come after the next one waits no longer
 SHUTDOWN_S = 1.0  # between serverShutdown and the end; the documents promise no time
 HUGE_BYTES = 16 << 20
 NOT_JSON = '{"id":'
 NOT_A_FRAME = bytes([0xFF]) * 64  # reserved bits and an opcode that is none (RFC 6455 5.2)
-REST_FAULTS = {"drop-before", "drop-after", "delay", *REFUSALS, *UNKNOWN_OUTCOMES}
-PLACING = re.compile(r'"(v3/)?(order\.place|order\.cancelReplace|orderList\.place[a-z.]*)"')
+REST_FAULTS = {"drop-before", "drop-after", "delay", *ANSWERS}
 
 
 class ExchangeSim:
@@ -92,7 +98,8 @@ class ExchangeSim:
     that HTTP status; `venue.keys` without a key revokes it.
 
     `ed25519_key` is an API key and its public key in PEM. ConfigError when that is none, or
-    `fault_specs` are no faults.
+    `fault_specs` are no faults. `on_failure` is called when the ledger file cannot be written: then
+    everybody has been cut already, and `stop` raises the reason.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class ExchangeSim:
         balances: Mapping[str, Decimal] | None = None,
         limits: Limits | None = None,
         fault_specs: Sequence[str] = (),
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.api_key, self.api_secret = hmac_key or (secrets.token_hex(32), secrets.token_hex(32))
         self.ed25519_api_key = ed25519_key and ed25519_key[0]
@@ -148,7 +156,10 @@ class ExchangeSim:
         self.faults = FaultPlan(fault_specs, seed or 0)
         self._ports = (ws_port, stream_port, rest_port)
         self._ca_out = ca_out
-        self._ledger_stream: IO[str] | None = None
+        self._ledger_stream: io.FileIO | None = None
+        self._on_failure = on_failure
+        self._failure: HarpoonError | None = None
+        self._late: list[asyncio.TimerHandle] = []
 
     @property
     def rejections(self) -> Counter[str]:
@@ -176,32 +187,36 @@ class ExchangeSim:
         with contextlib.ExitStack() as resources:
             directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="harpoon-sim-"))
             files = authority.issue(Path(directory))
-            self.ca_file = files.ca_file
-            if self._ca_out is not None:
-                with _writing("the CA certificate", self._ca_out):
-                    shutil.copyfile(files.ca_file, self._ca_out)
-                self.ca_file = self._ca_out
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(files.certificate_file, files.key_file)
+            await self._bind(context, resources)
+            # Only now: whoever has these ports already may have these files too.
+            self.ca_file = self._hand_out(files.ca_file)
             if self.ledger_file is not None:
                 with _writing("the ledger", self.ledger_file):
                     self._ledger_stream = resources.enter_context(
-                        open(self.ledger_file, "w", encoding="utf-8")
+                        open(self.ledger_file, "wb", buffering=0)
                     )
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(files.certificate_file, files.key_file)
-            await self._listen(context, resources)
+            for listener, flag in zip(self._listeners, PORT_FLAGS, strict=True):
+                await serve(listener, flag)
             self._resources = resources.pop_all()
         self._market = asyncio.create_task(self._run_market())
 
     async def stop(self) -> None:
-        """Close every connection (1001) and the files, within a second."""
+        """Close every connection (1001) and the files, within a second. HarpoonError when it had
+        failed before."""
         with self._resources:
             for listener in self._listeners:
                 listener.close()
             self._rest.drop_all()
             await asyncio.gather(self._api.close_all(), self._streams.close_all())
             self._market.cancel()
+            for timer in self._late:
+                timer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._market
+        if self._failure is not None:
+            raise self._failure
 
     def drop_all(self) -> None:
         """Every connection ends now, as if the machine had died."""
@@ -228,26 +243,40 @@ class ExchangeSim:
             self._record(FaultEntry(fault.name, time.time_ns()))
         return fault
 
+    def execute_late(self, fault: Fault, execute: Callable[[], object]) -> None:
+        """What the client has been told nothing certain about."""
+        self._late.append(self._loop.call_later(fault.duration_s, execute))
+
     def now_ms(self) -> int:
         """The venue's clock."""
         return self.venue.clock_ns(time.time_ns()) // 1_000_000
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    async def _listen(self, context: ssl.SSLContext, resources: contextlib.ExitStack) -> None:
+    async def _bind(self, context: ssl.SSLContext, resources: contextlib.ExitStack) -> None:
+        """Take the ports; nobody is let in yet."""
         self._listeners: list[asyncio.Server] = []
-        for factory, port, flag in (
-            (lambda: ApiPeer(self, self._api), self._ports[0], "--ws-port"),
-            (self._streams.new_peer, self._ports[1], "--stream-port"),
-            (self._rest.new_protocol, self._ports[2], "--rest-port"),
-        ):
-            listener = await listen(factory, port, flag, context)
+        factories = (
+            lambda: ApiPeer(self, self._api),
+            self._streams.new_peer,
+            self._rest.new_protocol,
+        )
+        for factory, port, flag in zip(factories, self._ports, PORT_FLAGS, strict=True):
+            listener = await bind(factory, port, flag, context)
             resources.callback(listener.close)
             self._listeners.append(listener)
         hosts = [f"{HOST}:{each.sockets[0].getsockname()[1]}" for each in self._listeners]
         self.url = f"wss://{hosts[0]}{PATH}"
         self.stream_url = f"wss://{hosts[1]}"
         self.rest_url = f"https://{hosts[2]}"
+
+    def _hand_out(self, ca_file: Path) -> Path:
+        """Where clients find it."""
+        if self._ca_out is None:
+            return ca_file
+        with _writing("the CA certificate", self._ca_out):
+            shutil.copyfile(ca_file, self._ca_out)
+        return self._ca_out
 
     async def _run_market(self) -> None:
         beat_at = time.monotonic()
@@ -264,28 +293,31 @@ class ExchangeSim:
             peer.close_in(after_s)
 
     async def _answer_rest(self, request: HttpRequest) -> RestReply | None:
-        is_placing = request.method == "POST" and "/order" in request.path
+        is_placing = rest.places_orders(request.method, request.path)
         possible = ORDER_FAULTS if is_placing else REQUEST_FAULTS
         fault = self.draw([name for name in possible if name in REST_FAULTS])
+        received_ns = time.time_ns()
         if fault is None:
-            return self._execute_rest(request)
+            return self._execute_rest(request, received_ns)
         if fault.name == "drop-before":
             return None
-        if fault.name in REFUSALS:
-            return _rest_error(fault, self.now_ms())
-        reply = self._execute_rest(request)
-        if fault.name in UNKNOWN_OUTCOMES:
-            return _rest_error(fault, self.now_ms())
+        if fault.name == "late":
+            self.execute_late(fault, lambda: self._execute_rest(request, received_ns))
+        elif fault.name not in REFUSALS:
+            reply = self._execute_rest(request, received_ns)
+        if fault.name in ANSWERS:
+            return self.venue.fail_rest(time.time_ns(), fault_error(fault, self.now_ms()))
         await asyncio.sleep(fault.duration_s)
         return None if fault.name == "drop-after" else reply
 
-    def _execute_rest(self, request: HttpRequest) -> RestReply:
+    def _execute_rest(self, request: HttpRequest, received_ns: int) -> RestReply:
         return self.venue.rest(
             request.method,
             request.path,
             request.query,
             request.body,
             request.headers,
+            received_ns,
             time.time_ns(),
         )
 
@@ -295,16 +327,25 @@ class ExchangeSim:
             self.ledger.append(entry)
         elif isinstance(entry, FillEntry):
             self.fills.append(entry)
-        if self._ledger_stream is not None:
-            print(json.dumps(dataclasses.asdict(entry)), file=self._ledger_stream, flush=True)
+        if self._ledger_stream is not None and self._failure is None:
+            line = json.dumps(dataclasses.asdict(entry)).encode() + b"\n"
+            try:
+                if self._ledger_stream.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                self._fail(error)
 
-
-def _rest_error(fault: Fault, now_ms: int) -> RestReply:
-    status, error = fault_answer(fault, now_ms)
-    headers = {"Content-Type": JSON_TYPE}
-    if error.pop("data", None):  # rest-api.md, "IP Limits"
-        headers["Retry-After"] = str(max(1, round(fault.duration_s)))
-    return RestReply(status, headers, json.dumps(error))
+    def _fail(self, error: OSError) -> None:
+        """What the ledger does not have must not be known to anybody: end before it is said."""
+        self._failure = HarpoonError(
+            f"the ledger cannot be written to {self.ledger_file} any more ({error.strerror}), so "
+            "the exchange simulator has ended: make room there, or choose another file."
+        )
+        for listener in self._listeners:
+            listener.close()
+        for clients in (self._api, self._streams, self._rest):
+            clients.drop_all()
+        self._on_failure()
 
 
 class ApiPeer(Peer):
@@ -314,26 +355,24 @@ class ApiPeer(Peer):
         super().__init__(clients)
         self._sim = sim
         self._answered = 0
-        self._late: list[str] = []  # events that wait for the next one
+        self._late: str | None = None  # the event that waits for the next one
 
     def refuse(self) -> tuple[HTTPStatus, str] | None:
         if self._sim.refuse_upgrade_status is not None:
             return HTTPStatus(self._sim.refuse_upgrade_status), "refused\n"
-        if urlsplit(self.path).path != PATH:
+        if self.path != PATH:
             return HTTPStatus.NOT_FOUND, f"only {PATH} is served here\n"
-        return None
+        return super().refuse()
 
     def opened(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
-        show_limits = query.get("returnRateLimits") != ["false"]
+        show_limits = parse_qs(self.query).get("returnRateLimits") != ["false"]
         self._state = self._sim.venue.connect(time.time_ns(), show_limits, self._on_event)
 
     def closed(self) -> None:
         self._sim.venue.disconnect(self._state)
 
     def received(self, message: str | bytes) -> None:
-        is_placing = isinstance(message, str) and PLACING.search(message)
-        fault = self.draw(ORDER_FAULTS if is_placing else REQUEST_FAULTS)
+        fault = None if self._sim.faults.is_calm else self.draw(self._possible_faults(message))
         if fault is None:
             self._reply(self._execute(message))
             if self._sim.venue.is_banned:
@@ -342,8 +381,11 @@ class ApiPeer(Peer):
             self.cut()
         elif fault.name == "stop-reading":
             self.stop_reading()
+        elif fault.name == "late":
+            self._execute_late(message, fault)
+            self._reply(self._failure(message, fault))
         elif fault.name in REFUSALS:
-            self._reply(self._error(fault, _id_of(message)))
+            self._reply(self._failure(message, fault))
             if fault.name == "418":
                 self.close(CloseCode.POLICY_VIOLATION)
         else:
@@ -353,15 +395,25 @@ class ApiPeer(Peer):
         """Heading "Server Shutdown"."""
         self.send(json.dumps({"event": {"e": "serverShutdown", "E": now_ms}}))
 
+    def _possible_faults(self, message: str | bytes) -> Collection[str]:
+        method = read_request(message, self._state).method
+        return ORDER_FAULTS if method is not None and method.places_orders else REQUEST_FAULTS
+
     def _execute(self, message: str | bytes) -> str:
         return self._sim.venue.answer(message, time.time_ns(), self._state)
+
+    def _execute_late(self, message: str | bytes, fault: Fault) -> None:
+        venue, state, received_ns = self._sim.venue, self._state, time.time_ns()
+        self._sim.execute_late(
+            fault, lambda: venue.answer(message, received_ns, state, time.time_ns())
+        )
 
     def _execute_and_fail(self, message: str | bytes, fault: Fault) -> None:
         if fault.name in ("delay", "drop-after"):
             self.wire.hold(fault.duration_s)
         reply = self._execute(message)
         if fault.name in UNKNOWN_OUTCOMES:
-            reply = self._error(fault, _id_of(message))
+            reply = self._failure(message, fault)
         match fault.name:
             case "drop-after":
                 self.cut()
@@ -376,10 +428,9 @@ class ApiPeer(Peer):
                 self.close_in(fault.duration_s)
         self._reply(reply)
 
-    def _error(self, fault: Fault, request_id: object) -> str:
-        status, error = fault_answer(fault, self._sim.now_ms())
-        document = {"id": request_id, "status": status, "error": error}
-        return json.dumps(document, separators=(",", ":"))
+    def _failure(self, message: str | bytes, fault: Fault) -> str:
+        error = fault_error(fault, self._sim.now_ms())
+        return self._sim.venue.fail(message, time.time_ns(), self._state, error)
 
     def _reply(self, text: str) -> None:
         self.send(text)
@@ -390,29 +441,20 @@ class ApiPeer(Peer):
 
     def _on_event(self, text: str) -> None:
         """An event of this connection, unless and as a fault has it."""
-        fault = self.draw(EVENT_FAULTS)
+        fault = self.draw(EVENT_FAULTS if self._late is None else PROMPT_EVENT_FAULTS)
         name = fault.name if fault is not None else ""
         if name == "reorder-event":
-            self._late.append(text)
-            asyncio.get_running_loop().call_later(REORDER_S, self._send_late)
+            self._late = text
+            self._in(REORDER_S, "late", self._send_late)
             return
         for _ in range({"lose-event": 0, "duplicate-event": 2}.get(name, 1)):
             self.send(text)
         self._send_late()
 
     def _send_late(self) -> None:
-        late, self._late = self._late, []
-        for text in late:
-            self.send(text)
-
-
-def _id_of(message: str | bytes) -> object:
-    """A request's `id`, None when there is none to be read."""
-    with contextlib.suppress(ValueError, RecursionError):
-        document = json.loads(message)
-        if isinstance(document, dict):
-            return document.get("id")
-    return None
+        late, self._late = self._late, None
+        if late is not None:
+            self.send(late)
 
 
 def _public_key(pem: bytes) -> Ed25519PublicKey:

@@ -21,9 +21,11 @@ from engine.errors import ConfigError
 from engine.processes import at_stdin_eof
 from engine.sim.exchange import ExchangeSim
 from engine.sim.faults import FAULTS
-from engine.sim.market import MarketTrade, read_trades
+from engine.sim.market import AMOUNT, MarketTrade, read_trades
 from engine.sim.symbols import SYMBOLS, Symbol
 from engine.sim.websocket import PING_INTERVAL_S
+
+BTCUSDT = SYMBOLS["BTCUSDT"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--price",
         type=_price,
         metavar="X",
-        help=f"BTCUSDT's, default {SYMBOLS['BTCUSDT'].first_price}",
+        help=f"BTCUSDT's, default {BTCUSDT.first_price}",
     )
     _add_market_arguments(parser)
     parser.add_argument(
@@ -95,7 +97,6 @@ def _add_market_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--trades",
-        type=_trades,
         metavar="CSV",
         help="the market follows this file's rows: time_ms,symbol,price,qty[,side]",
     )
@@ -141,8 +142,9 @@ async def _serve_until_told(args: argparse.Namespace) -> None:
         last_price=args.price,
         symbols=args.symbols,
         seed=args.seed,
-        trades=args.trades,
+        trades=args.trades and _trades(args.trades, args.symbols),
         fault_specs=args.fault,
+        on_failure=told.set,
     )
     async with sim:
         ready = {
@@ -203,14 +205,14 @@ def _ed25519_key(text: str) -> tuple[str, bytes]:
         ) from error
 
 
-def _trades(file: str) -> list[MarketTrade]:
+def _trades(file: str, symbols: Mapping[str, Symbol]) -> list[MarketTrade]:
     try:
         with open(file, encoding="utf-8", newline="") as lines:
-            return read_trades(lines, file)
+            return read_trades(lines, file, symbols)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise argparse.ArgumentTypeError(
-            f"{file} cannot be read ({reason}): check the path"
+        raise ConfigError(
+            f"{file} cannot be read ({reason}): check the path of --trades."
         ) from error
 
 
@@ -225,8 +227,9 @@ def _interval(text: str) -> float:
 
 
 def _price(text: str) -> Decimal:
-    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,8})?", text) or not Decimal(text):
+    if not re.fullmatch(AMOUNT, text) or not BTCUSDT.allows_price(Decimal(text)):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a price: give a number above 0 with up to 8 decimals, like 60000.50"
+            f"{text!r} is not a price: give a multiple of {BTCUSDT.tick_size} up to "
+            f"{BTCUSDT.max_price}, like 60000.50"
         )
     return Decimal(text)

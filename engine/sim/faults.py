@@ -13,9 +13,9 @@ import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from engine.errors import ConfigError
+from engine.sim.request import ApiError
 
 # Drawn for each request; the first one that hits is applied.
 REQUEST_FAULTS = {
@@ -24,6 +24,7 @@ REQUEST_FAULTS = {
     "status-503": "executed, but answered with status 503",
     "error-1006": "executed, but answered with status 500 and code -1006",
     "error-1007": "executed, but answered with status 500 and code -1007",
+    "lost-1007": "not executed, but answered with status 500 and code -1007",
     "429": "not executed: too many requests; DURATION is its retryAfter",
     "418": "not executed: banned for DURATION, and the connection ends",
     "delay": "executed at once, everything that is said to the client waits for DURATION",
@@ -33,10 +34,15 @@ REQUEST_FAULTS = {
     "huge": "executed, and a message of 16 MiB comes before the answer",
     "shutdown": "executed; serverShutdown is sent, and after DURATION the connection ends",
 }
-ORDER_FAULTS = {"reject": "an order is refused with -2010, not executed"} | REQUEST_FAULTS
-EVENT_FAULTS = {
+ORDER_FAULTS = {
+    "reject": "an order is refused with -2010, not executed",
+    "late": "answered with status 500 and code -1007 at once, and executed after DURATION",
+} | REQUEST_FAULTS
+PROMPT_EVENT_FAULTS = {  # those of an event that another one waits for already
     "lose-event": "a user data event is not sent",
     "duplicate-event": "a user data event is sent twice",
+}
+EVENT_FAULTS = PROMPT_EVENT_FAULTS | {
     "reorder-event": "a user data event is sent after the next one, or after 100 ms",
 }
 MESSAGE_FAULTS = {
@@ -51,20 +57,22 @@ FAULTS = {
 }
 
 # What a fault answers: status, code and message (errors.md) ...
+_TIMEOUT = (
+    *(500, -1007),
+    "Timeout waiting for response from backend server. "
+    "Send status unknown; execution status unknown.",
+)
 UNKNOWN_OUTCOMES = {  # ... to a request that was executed ("Status codes", 5XX)
     "status-503": (503, -1000, "An unknown error occurred while processing the request."),
     "error-1006": (
         *(500, -1006),
         "An unexpected response was received from the message bus. Execution status unknown.",
     ),
-    "error-1007": (
-        *(500, -1007),
-        "Timeout waiting for response from backend server. "
-        "Send status unknown; execution status unknown.",
-    ),
+    "error-1007": _TIMEOUT,
 }
 REFUSALS = {  # ... to one that was not
     "reject": (400, -2010, "This action is disabled on this account."),
+    "lost-1007": _TIMEOUT,
     "429": (
         *(429, -1003),
         "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. "
@@ -76,8 +84,10 @@ REFUSALS = {  # ... to one that was not
         "Please use WebSocket Streams for live updates to avoid bans.",
     ),
 }
+ANSWERS = UNKNOWN_OUTCOMES | REFUSALS | {"late": _TIMEOUT}
 
-DURATIONS_S = {"delay": 0.2, "429": 1.0, "418": 120.0, "shutdown": 1.0}  # where a spec names none
+# Where a spec names none.
+DURATIONS_S = {"late": 3.0, "delay": 0.2, "429": 1.0, "418": 120.0, "shutdown": 1.0}
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 SPEC = re.compile(rf"([a-z0-9-]+)(?:=({_NUMBER}))?(?::({_NUMBER})(ms|s))?")
 SKEW = re.compile(r"skew=(-?[0-9]{1,9})")
@@ -121,15 +131,14 @@ class FaultEntry:
     entry: str = field(default="fault", init=False)
 
 
-def fault_answer(fault: Fault, now_ms: int) -> tuple[int, dict[str, Any]]:
-    """The status and the `error` that a fault which answers gives at the venue's time `now_ms`."""
-    status, code, msg = (UNKNOWN_OUTCOMES | REFUSALS)[fault.name]
-    error: dict[str, Any] = {"code": code, "msg": msg}
-    if status in (418, 429):  # "IP limits"
-        retry_ms = now_ms + int(fault.duration_s * 1000)
-        error["msg"] = msg.format(retry_ms)
-        error["data"] = {"serverTime": now_ms, "retryAfter": retry_ms}
-    return status, error
+def fault_error(fault: Fault, now_ms: int) -> ApiError:
+    """What a fault which answers says at the venue's time `now_ms`."""
+    status, code, msg = ANSWERS[fault.name]
+    if status not in (418, 429):
+        return ApiError(code, msg, status)
+    retry_ms = now_ms + int(fault.duration_s * 1000)  # "IP limits"
+    data = {"serverTime": now_ms, "retryAfter": retry_ms}
+    return ApiError(code, msg.format(retry_ms), status, data)
 
 
 class FaultPlan:
@@ -163,6 +172,11 @@ class FaultPlan:
         """Whatever the chances: the next draw that could have this fault has it, once. Several wait
         for each other in the order they were given."""
         self._forced.append(self._parse(spec))
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing can go wrong now."""
+        return not self._faults and not self._forced
 
     def draw(self, names: Collection[str]) -> Fault | None:
         """The fault, one of `names`, that is applied now, if any."""

@@ -124,10 +124,15 @@ _PROFIT_MUST_BE_ABOVE = -1199, "A take profit order in a sell OCO must be above.
 
 
 def prices_fit(order_list: OrderList, last_price: Decimal) -> bool:
-    """Whether the pair's prices lie on either side of the last one ("Price restrictions"). What
-    counts is where a leg begins to act: its trigger, or the limit of one that has none."""
-    above, below = (leg.stop_price or leg.price or last_price for leg in order_list.pair)
-    return above > last_price > below
+    """Whether the pair's prices lie on either side of the last one ("Price restrictions")."""
+    above, below = (_restricted(leg) for leg in order_list.pair)
+    return min(above) > last_price > max(below)
+
+
+def _restricted(leg: Order) -> list[Decimal]:
+    """A stop loss has its limit wherever it wants, all others take a profit with each price."""
+    prices = (leg.stop_price,) if leg.type in STOP_TYPES else (leg.stop_price, leg.price)
+    return [price for price in prices if price is not None]
 
 
 # ---- replies -------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from engine.errors import ConfigError
 from engine.sim.book import PROPORTIONS
 from engine.sim.matching import MatchingEngine
+from engine.sim.symbols import SYMBOLS, Symbol
 
 STEP_SIGMA = 0.0002  # of the price, at each step of the walk
 AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,8})?")  # of a CSV file
@@ -39,7 +40,8 @@ class RandomWalk:
         for book in engine.books.values():
             symbol = book.symbol
             ticks = round(self._random.gauss(0, float(book.bid / symbol.tick_size) * STEP_SIGMA))
-            bid = min(max(book.bid + ticks * symbol.tick_size, symbol.tick_size), symbol.max_price)
+            highest = symbol.max_price - symbol.tick_size
+            bid = min(max(book.bid + ticks * symbol.tick_size, symbol.tick_size), highest)
             side = "BUY" if ticks > 0 else "SELL"
             proportion = Decimal(self._random.randint(1, 100)) / 100
             quantity = (symbol.level_qty * proportion).quantize(symbol.step_size, ROUND_DOWN)
@@ -68,9 +70,12 @@ class Replay:
                 engine.trade_of_others(book, trade.price, trade.quantity, trade.side)
 
 
-def read_trades(lines: Iterable[str], name: str) -> list[MarketTrade]:
+def read_trades(
+    lines: Iterable[str], name: str, symbols: Mapping[str, Symbol] = SYMBOLS
+) -> list[MarketTrade]:
     """CSV rows `time_ms,symbol,price,qty[,side]`, with or without that heading, in time order.
-    ConfigError tells which line of the file `name` is none."""
+    ConfigError tells which line of the file `name` is none, or not possible on the market of its
+    symbol. Rows of other symbols than `symbols` do no harm beside theirs."""
     trades: list[MarketTrade] = []
     for number, row in enumerate(csv.reader(lines), 1):
         if row and not (number == 1 and row[0].strip() == "time_ms"):
@@ -80,10 +85,33 @@ def read_trades(lines: Iterable[str], name: str) -> list[MarketTrade]:
                     f"line {number} of {name} is no trade after the one before: each must be "
                     "time_ms,symbol,price,qty[,side] like 1700000000000,BTCUSDT,60000.01,0.5,BUY."
                 )
+            _check_filters(trade, symbols, f"line {number} of {name}")
             trades.append(trade)
     if not trades:
         raise ConfigError(f"{name} has no trades: put time_ms,symbol,price,qty[,side] into it.")
+    if all(trade.symbol not in symbols for trade in trades):
+        raise ConfigError(
+            f"{name} has no trade of {', '.join(symbols)}: its first is of "
+            f"{trades[0].symbol!r}, which is no market here."
+        )
     return trades
+
+
+def _check_filters(trade: MarketTrade, symbols: Mapping[str, Symbol], where: str) -> None:
+    """The market must not be where the venue would let no order follow."""
+    symbol = symbols.get(trade.symbol)
+    if symbol is None:
+        return
+    if not symbol.allows_price(trade.price):
+        raise ConfigError(
+            f"{where} has a price that {symbol.name} cannot have: give a multiple of "
+            f"{symbol.tick_size} up to {symbol.max_price}."
+        )
+    if not symbol.allows_quantity(trade.quantity):
+        raise ConfigError(
+            f"{where} has a quantity that {symbol.name} cannot have: give a multiple of "
+            f"{symbol.step_size} up to {symbol.max_qty}."
+        )
 
 
 def _read_row(row: Sequence[str]) -> MarketTrade | None:

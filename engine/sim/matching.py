@@ -17,6 +17,7 @@ from typing import Any
 from engine.sim import events
 from engine.sim.account import Account, Hold, commission
 from engine.sim.book import Book, opposite, reached
+from engine.sim.filters import check_quantity
 from engine.sim.ledger import (
     CancelEntry,
     Entry,
@@ -69,7 +70,7 @@ class MatchingEngine:
         self._credit = 0
         self._moved = set(symbols)
         self._record, self._publish, self._print_trade = record, publish, print_trade
-        self._by_client_id: dict[str, Order] = {}  # the latest
+        self._by_client_id: dict[tuple[str, str], Order] = {}  # the latest, by symbol and id
         self._holds: dict[int, Hold] = {}  # by order id
         self._filled_first: deque[OrderList] = deque()  # whose pairs can be placed
         self._order_ids, self._trade_ids = itertools.count(1), itertools.count(1)
@@ -90,9 +91,9 @@ class MatchingEngine:
         moved, self._moved = self._moved, set()
         return moved
 
-    def order_by_client_id(self, client_id: str) -> Order | None:
-        """The latest that had this id, even when cancelling it has given it another."""
-        return self._by_client_id.get(client_id)
+    def order_by_client_id(self, symbol: str, client_id: str) -> Order | None:
+        """The symbol's latest that had this id, even when cancelling it has given it another."""
+        return self._by_client_id.get((symbol, client_id))
 
     def list_by_client_id(self, client_id: str) -> OrderList | None:
         """The latest with this id."""
@@ -155,9 +156,10 @@ class MatchingEngine:
             order.status, order.updated_ms = "CANCELED", self.now_ms
             order.original_client_id, order.client_id = order.client_id, client_id
             self._report(order, "CANCELED")
-        former = self._by_client_id.get(client_id)
+        key = (orders[0].symbol.name, client_id)
+        former = self._by_client_id.get(key)
         if former is None or not former.is_open:
-            self._by_client_id[client_id] = orders[-1]
+            self._by_client_id[key] = orders[-1]
         for order in orders:
             self._end(order)
 
@@ -204,8 +206,7 @@ class MatchingEngine:
         return traded
 
     def _requote(self, book: Book, bid: Decimal, last_price: Decimal) -> None:
-        book.bid = max(bid, book.symbol.tick_size)
-        book.last_price = last_price
+        book.quote(bid, last_price)
         self._moved.add(book.symbol.name)
 
     # ---- what follows ----------------------------------------------------------------------------
@@ -253,9 +254,9 @@ class MatchingEngine:
     # ---- accepting -------------------------------------------------------------------------------
 
     def _refuse_duplicates(self, orders: Sequence[Order]) -> None:
-        """A client id is unique among open orders."""
-        ids = {order.client_id for order in orders}
-        taken = (self._by_client_id.get(client_id) for client_id in ids)
+        """A client id is unique among the symbol's open orders."""
+        ids = {(order.symbol.name, order.client_id) for order in orders}
+        taken = (self._by_client_id.get(key) for key in ids)
         if len(ids) < len(orders) or any(order and order.is_open for order in taken):
             raise ApiError(-2010, "Duplicate order sent.")
 
@@ -307,8 +308,7 @@ class MatchingEngine:
                 break
         else:  # more than the book has: that part expires
             order.quantity += (left / price).quantize(step, ROUND_DOWN)
-        if not order.quantity:
-            raise ApiError(-1013, "Filter failure: LOT_SIZE")
+        check_quantity(order)
 
     def _rejection(self, reason: str, orders: Sequence[Order]) -> ApiError:
         for order in orders:
@@ -325,7 +325,7 @@ class MatchingEngine:
             order.id = next(self._order_ids)
             order.created_ms = order.updated_ms = self.now_ms
             self.orders[order.id] = self.open[order.id] = order
-            self._by_client_id[order.client_id] = order
+            self._by_client_id[order.symbol.name, order.client_id] = order
         if order_list:
             self._record(
                 ListEntry(

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.sim import public, queries, sessions, trading
-from engine.sim.call import Method
+from engine.sim.call import Connection, Method
 from engine.sim.orders import PLAIN_NAMES
-from engine.sim.request import AUTHORIZATION, ApiError, parameter_text, require
+from engine.sim.request import (
+    AUTHORIZATION,
+    ApiError,
+    RequestId,
+    parameter_text,
+    read_document,
+    read_id,
+    require,
+)
 
 _ORDER_MANDATORY = ("symbol", "side", "type")
 _ORDER_OPTIONAL = frozenset(PLAIN_NAMES) | {"newOrderRespType", "selfTradePreventionMode"}
@@ -164,6 +173,34 @@ METHODS = {
     ),
     "openOrderLists.status": Method(queries.open_order_lists_status, weight=6, signed=True),
 }
+
+
+@dataclass
+class Request:
+    """One that came over a WebSocket, as far as it can be read; `error` is where that ended."""
+
+    show_limits: bool  # in the reply
+    id: RequestId = None
+    method: Method | None = None
+    params: dict[str, str] = field(default_factory=dict, repr=False)
+    weight: int = 1
+    error: ApiError | None = None
+
+
+def read_request(message: str | bytes, connection: Connection) -> Request:
+    """What a frame of that connection asks for."""
+    request = Request(connection.show_limits)
+    try:
+        document = read_document(message)
+        request.id = read_id(document)
+        request.method = method = read_method(document)
+        given, logged_on = document.get("params", {}), connection.api_key is not None
+        request.params = params = read_params(given, method, logged_on)
+        request.show_limits = read_show_limits(params, request.show_limits)
+        request.weight = method.weigh(params)
+    except ApiError as error:
+        request.error = error
+    return request
 
 
 def read_method(document: Mapping[str, Any]) -> Method:

@@ -20,7 +20,7 @@ import select
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -35,6 +35,7 @@ from engine.sim.faults import FaultPlan
 from engine.tx import decode
 
 TOPIC = b"rawtx"
+LABELS_TOPIC = b"sequence"
 GAP = 100
 REBIND_S = 5.0
 NODE_FAULTS = {
@@ -46,6 +47,7 @@ NODE_FAULTS = {
     "stall": "nothing is sent for DURATION, then everything that has become due",
     "restart": "the node ends and comes back at the same place: the numbers start at 0",
 }
+SUCCESSOR_FAULTS = tuple(name for name in NODE_FAULTS if name != "reorder")
 DURATIONS_S = {"delay": 0.2, "stall": 5.0}
 
 
@@ -81,6 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start-on-stdin",
         action="store_true",
         help="wait for a line on standard input, and end when standard input does",
+    )
+    parser.add_argument(
+        "--await-subscriber",
+        action="store_true",
+        help="wait until somebody has subscribed: what is published before goes to nobody",
     )
     parser.add_argument(
         "--blocks", nargs="+", type=Path, metavar="FILE", help="raw block files to replay"
@@ -142,9 +149,12 @@ def run(options: argparse.Namespace) -> int:
             )
             if parent is not None:
                 _wait(None, parent)
+            if options.await_subscriber:
+                _await_subscriber(outlet, parent)
             elapsed_s = _publish(outlet, load.transactions, options.rate, faults, parent)
             _say(
                 published=len(load.transactions),
+                messages=outlet.messages,
                 elapsed_s=round(elapsed_s, 3),
                 faults=dict(faults.applied),
             )
@@ -182,15 +192,40 @@ def _write_book(path: Path, rows: Sequence[tuple[str, str]]) -> None:
 
 
 class Outlet:
-    """A publisher's socket and its numbering."""
+    """A publisher's socket and its numbering; `messages` is how often a transaction was sent."""
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, labels: bool
     ) -> None:
         self._context = context
         self._labels = labels
+        self._unheard = {TOPIC, LABELS_TOPIC} if labels else {TOPIC}
+        self.messages = 0
+        self._held: tuple[bytes, int] | None = None
         self._open(endpoint)
         self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        """Readable when somebody has subscribed, or not any more."""
+        return self._socket
+
+    def has_subscriber(self) -> bool:
+        """Whether somebody has subscribed to each topic."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                word = self._socket.recv(zmq.NOBLOCK)
+                if word[:1] == b"\x01":
+                    self._unheard = {t for t in self._unheard if not t.startswith(word[1:])}
+        return not self._unheard
+
+    @property
+    def possible_faults(self) -> Collection[str]:
+        """What can be drawn for the next transaction: within a gap it is lost anyway, and only one
+        waits for its successor."""
+        if self._to_lose:
+            return ()
+        return NODE_FAULTS if self._held is None else SUCCESSOR_FAULTS
 
     def publish(self, raw: bytes, fault: str = "") -> None:
         """As one of NODE_FAULTS has it, other than those that are a matter of time."""
@@ -202,7 +237,7 @@ class Outlet:
         if self._to_lose or fault == "drop":
             self._to_lose = max(0, self._to_lose - 1)
         elif fault == "reorder":
-            self._held.append((raw, number))
+            self._held = raw, number
         else:
             self._send(raw, number)
             if fault == "duplicate":
@@ -211,14 +246,14 @@ class Outlet:
 
     def release(self) -> None:
         """Send what waits for its successor."""
-        for raw, number in self._held:
-            self._send(raw, number)
-        self._held.clear()
+        if self._held is not None:
+            self._send(*self._held)
+            self._held = None
 
     def _open(self, endpoint: str) -> None:
         self._number = self._label_number = self._to_lose = 0
-        self._held: list[tuple[bytes, int]] = []
-        self._socket = self._context.socket(zmq.PUB)
+        self._held = None
+        self._socket = self._context.socket(zmq.XPUB)  # PUB that also tells who subscribes
         # A node drops what exceeds its high-water mark. Here a count that a test relies on must not
         # depend on how busy the machine is, and the whole content is in memory already.
         self._socket.set(zmq.SNDHWM, 0)
@@ -245,10 +280,11 @@ class Outlet:
     def _send(self, raw: bytes, number: int) -> None:
         """The transaction, and that it entered the mempool when somebody wants to know."""
         self._socket.send_multipart((TOPIC, raw, number.to_bytes(4, "little")))
+        self.messages += 1
         if self._labels:
             label = self._label_number  # a mempool's count is the same here
             body = bytes.fromhex(decode(raw).txid) + b"A" + label.to_bytes(8, "little")
-            self._socket.send_multipart((b"sequence", body, label.to_bytes(4, "little")))
+            self._socket.send_multipart((LABELS_TOPIC, body, label.to_bytes(4, "little")))
             self._label_number += 1
 
 
@@ -283,6 +319,16 @@ def _is_local(endpoint: str) -> bool:
         return host == "localhost"
 
 
+def _await_subscriber(outlet: Outlet, parent: int | None) -> None:
+    poller = zmq.Poller()
+    poller.register(outlet.socket, zmq.POLLIN)
+    if parent is not None:
+        poller.register(parent, zmq.POLLIN)
+    while not outlet.has_subscriber():
+        if parent in dict(poller.poll()):
+            _wait(0, parent)
+
+
 def _publish(
     outlet: Outlet,
     transactions: Sequence[bytes],
@@ -297,7 +343,7 @@ def _publish(
     while turns:  # always a heap
         due_s, place, raw = heapq.heappop(turns)
         _wait_until(due_s, parent)
-        fault = faults.draw(NODE_FAULTS) if place not in late else None
+        fault = faults.draw(outlet.possible_faults) if place not in late else None
         if fault is not None and fault.name in DURATIONS_S:
             if fault.name == "stall":
                 _wait_until(time.monotonic() + fault.duration_s, parent)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from engine.sim import account, lists, orders
 from engine.sim.call import Call, Params
-from engine.sim.request import ApiError, read_choice, read_long
-from engine.sim.trading import find, find_list
+from engine.sim.request import ApiError, read_choice, read_long, read_time_us
+from engine.sim.trading import find, find_list, read_order_name
 
 ROWS_DEFAULT, ROWS_MAX = 500, 1000
 Row = TypeVar("Row")
@@ -23,7 +23,7 @@ def account_status(call: Call, params: Params) -> dict[str, Any]:
 
 def order_status(call: Call, params: Params) -> dict[str, Any]:
     """Heading "Query order (USER_DATA)"."""
-    order = find(call, params, "orderId", "origClientOrderId")
+    order = find(call, params, read_order_name(params, "orderId", "origClientOrderId"))
     if order is None:
         raise ApiError(-2013, "Order does not exist.")
     return orders.described(order)
@@ -77,9 +77,10 @@ def my_trades(call: Call, params: Params) -> list[dict[str, Any]]:
 
 
 def _in_time(time_ms: int, params: Params) -> bool:
-    if "startTime" in params and time_ms < read_long(params, "startTime"):
+    time_us = time_ms * 1000
+    if "startTime" in params and time_us < read_time_us(params, "startTime"):
         return False
-    return not ("endTime" in params and time_ms > read_long(params, "endTime"))
+    return not ("endTime" in params and time_us > read_time_us(params, "endTime"))
 
 
 def _page(rows: Iterable[Row], params: Params, oldest_first: bool) -> list[Row]:

@@ -216,15 +216,15 @@ def _verifies(key: Ed25519PublicKey, signature: str, payload: bytes) -> bool:
     return True
 
 
-def timestamp_us(params: Mapping[str, str]) -> int:
-    """The request's `timestamp`, sent in milliseconds or microseconds."""
-    timestamp = int(matching(params, "timestamp", LONG_PATTERN))
-    return timestamp if timestamp >= MICROSECONDS_FROM else timestamp * 1000
+def read_time_us(params: Mapping[str, str], name: str) -> int:
+    """The parameter `name`, a time in milliseconds or microseconds."""
+    time = read_long(params, name)
+    return time if time >= MICROSECONDS_FROM else time * 1000
 
 
 def check_timing(params: Mapping[str, str], now_us: int) -> None:
     """-1021 when a second ahead of the venue or older than `recvWindow` ("Timing security")."""
-    sent_us = timestamp_us(params)
+    sent_us = read_time_us(params, "timestamp")
     window = {"recvWindow": RECV_WINDOW_DEFAULT_MS, **params}
     window_ms = Decimal(matching(window, "recvWindow", RECV_WINDOW_PATTERN))
     if window_ms > RECV_WINDOW_MAX_MS:

@@ -67,6 +67,27 @@ def find_method(http_method: str, path: str) -> Method:
     return METHODS[name]
 
 
+def check_format(headers: Mapping[str, str]) -> None:
+    """Replies are JSON and have milliseconds: who wants them otherwise is refused ("General
+    Information on Endpoints"; faqs/sbe_faq.md as where SBE is not enabled)."""
+    wanted = {name.lower(): text.lower() for name, text in headers.items()}
+    formats = wanted.get("accept", "")
+    if "application/sbe" in formats and "application/json" not in formats:
+        raise ApiError(-1020, "This operation is not supported.", 406)
+    unit = wanted.get("x-mbx-time-unit", "millisecond")
+    if unit == "microsecond":
+        raise ApiError(-1020, "This operation is not supported.")
+    if unit != "millisecond":
+        raise ApiError(
+            -1194, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND."
+        )
+
+
+def places_orders(http_method: str, path: str) -> bool:
+    name = ROUTES.get((http_method, path.removeprefix(PREFIX)))
+    return name is not None and METHODS[name].places_orders
+
+
 def read_api_key(headers: Mapping[str, str]) -> str:
     """The key that the request names ("Request Security"), empty without one."""
     found = (text for name, text in headers.items() if name.lower() == API_KEY_HEADER)

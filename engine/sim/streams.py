@@ -2,7 +2,7 @@
 
 `/ws/<stream>[/<stream>]` gives raw payloads, `/stream?streams=<stream>/<stream>` combined ones, and
 SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS, SET_PROPERTY and GET_PROPERTY change that. There are
-`<symbol>@bookTicker` and `<symbol>@trade`.
+`<symbol>@bookTicker` and `<symbol>@trade`; others are refused.
 
 Simplified: a best bid and ask is sent at once to a new subscriber and again every HEARTBEAT_S while
 it does not change. The venue sends changes only, but of a real market there are many a second.
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from websockets.frames import CloseCode
 
@@ -29,6 +29,8 @@ MAX_STREAMS = 1024  # "WebSocket Limits", of one connection
 MAX_MESSAGES_PER_S = 5
 # "Live Subscribing/Unsubscribing to streams" says alphanumeric, but clients send UUIDs.
 REQUEST_ID = re.compile("[a-zA-Z0-9-]{0,36}")
+
+SIMULATED = "only <symbol>@bookTicker and <symbol>@trade are simulated"
 
 Payload = dict[str, Any]
 
@@ -80,16 +82,15 @@ class StreamPeer(Peer):
         self._messages = (0, 0)  # the current second and how many have come in it
 
     def refuse(self) -> tuple[HTTPStatus, str] | None:
-        path = urlsplit(self.path).path
-        if path == "/stream" or path == "/ws" or path.startswith("/ws/"):
-            return None
-        return HTTPStatus.NOT_FOUND, "only /ws/<stream> and /stream?streams= are served here\n"
+        if self.path not in ("/stream", "/ws") and not self.path.startswith("/ws/"):
+            return HTTPStatus.NOT_FOUND, "only /ws/<stream> and /stream?streams= are served here\n"
+        if unknown := not_simulated(self._listed()):
+            return HTTPStatus.BAD_REQUEST, f"{unknown}: {SIMULATED}\n"
+        return super().refuse()
 
     def opened(self) -> None:
-        url = urlsplit(self.path)
-        self._is_combined = url.path == "/stream"
-        listed = parse_qs(url.query).get("streams", [""])[0] if self._is_combined else url.path[4:]
-        self._subscribe([name for name in listed.split("/") if name])
+        self._is_combined = self.path == "/stream"
+        self._subscribe(self._listed())
 
     def received(self, message: str | bytes) -> None:
         second = time.monotonic_ns() // NS_PER_S
@@ -120,10 +121,19 @@ class StreamPeer(Peer):
         document = {"stream": stream, "data": payload} if self._is_combined else payload
         self.send(json.dumps(document, separators=(",", ":")))
 
+    def _listed(self) -> list[str]:
+        """The streams that the URL names."""
+        combined = parse_qs(self.query).get("streams", [""])[0]
+        listed = combined if self.path == "/stream" else self.path.removeprefix("/ws")
+        return [name for name in listed.split("/") if name]
+
     def _answer(self, method: str, params: list[Any]) -> object:
         match method:
             case "SUBSCRIBE":
-                self._subscribe(_names(params))
+                names = _names(params)
+                if unknown := not_simulated(names):
+                    raise RequestError(2, f"Invalid request: {unknown}: {SIMULATED}")
+                self._subscribe(names)
             case "UNSUBSCRIBE":
                 for name in _names(params):
                     self.streams.pop(name, None)
@@ -151,6 +161,11 @@ class StreamPeer(Peer):
         for name in new:
             if name in self._market.quotes:
                 self.say(name, self._market.quotes[name])
+
+
+def not_simulated(names: list[str]) -> str | None:
+    """The first stream, if any, that would stay silent whatever the market does."""
+    return next((n for n in names if not n.endswith(("@bookTicker", "@trade"))), None)
 
 
 def read_request(message: str | bytes) -> dict[str, Any]:

@@ -46,6 +46,14 @@ class Symbol:
     multiplier_down: Decimal = Decimal("0.2")
     max_num_orders: int = 200
 
+    def allows_price(self, price: Decimal) -> bool:
+        """PRICE_FILTER"""
+        return self.tick_size <= price <= self.max_price and not price % self.tick_size
+
+    def allows_quantity(self, quantity: Decimal) -> bool:
+        """LOT_SIZE"""
+        return self.step_size <= quantity <= self.max_qty and not quantity % self.step_size
+
 
 def _usdt(
     base: str, price: str, max_price: str, step: str, max_qty: str, market_max_qty: str, level: str

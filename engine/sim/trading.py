@@ -4,6 +4,7 @@ its headings)."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from engine.sim import lists
@@ -45,19 +46,24 @@ def test(call: Call, params: Params) -> dict[str, Any]:
 
 def cancel(call: Call, params: Params) -> dict[str, Any]:
     """Heading "Cancel order (TRADE)"."""
-    order = _to_cancel(call, params, "orderId", "origClientOrderId")
-    return _cancel(call, order, read_client_id(params, "newClientOrderId"), "cancel")
+    cancellation = _read_cancellation(params, "orderId", "origClientOrderId", "newClientOrderId")
+    order = _to_cancel(call, params, cancellation)
+    return _cancel(call, order, cancellation.client_id, "cancel")
 
 
 def cancel_replace(call: Call, params: Params) -> dict[str, Any]:
     """Heading "Cancel and replace order (TRADE)"."""
     mode = read_choice(params, "cancelReplaceMode", REPLACE_MODES)
     exceeded_mode = read_choice(params, "orderRateLimitExceededMode", EXCEEDED_MODES)
+    # What cannot be read has no result of its own: nothing is attempted.
+    cancellation = _read_cancellation(
+        params, "cancelOrderId", "cancelOrigClientOrderId", "cancelNewClientOrderId"
+    )
     order, response_type = _read(call, params)
 
     def cancel_old() -> dict[str, Any]:
-        old = _to_cancel(call, params, "cancelOrderId", "cancelOrigClientOrderId")
-        _cancel(call, old, read_client_id(params, "cancelNewClientOrderId"), "replace")
+        old = _to_cancel(call, params, cancellation)
+        _cancel(call, old, cancellation.client_id, "replace")
         return cancelled(old)
 
     def place_new() -> dict[str, Any]:
@@ -72,6 +78,8 @@ def cancel_replace(call: Call, params: Params) -> dict[str, Any]:
     if not exceeded:
         call.limiter.count_orders(1)  # whatever becomes of it
     cancel_result, cancel_response = _attempt(cancel_old)
+    if exceeded and cancel_result == "FAILURE" and mode == "STOP_ON_FAILURE":
+        raise exceeded  # the table of results has 429 there
     new_result, new_response = "NOT_ATTEMPTED", None
     if cancel_result == "SUCCESS" or mode == "ALLOW_FAILURE":
         new_result, new_response = _attempt(place_new)
@@ -137,38 +145,65 @@ def _check_self_trade_prevention(params: Params) -> None:
         raise ApiError(-1020, "This operation is not supported.")
 
 
-def find(call: Call, params: Params, id_name: str, client_id_name: str) -> Order | None:
-    """The order that the request means, None when there is none ("Notes" of "Cancel order")."""
-    symbol = call.book(params).symbol
-    if id_name in params:
-        order = call.engine.orders.get(read_long(params, id_name))
-    elif client_id_name in params:
-        order = call.engine.order_by_client_id(params[client_id_name])
-    else:
+@dataclass(frozen=True)
+class OrderName:
+    """How a request names an order: by the venue's id, the client's or both."""
+
+    order_id: int | None
+    client_id: str | None
+
+
+def read_order_name(params: Params, id_name: str, client_id_name: str) -> OrderName:
+    """-1102 when there is neither ("Notes" of "Cancel order")."""
+    if not params.keys() & {id_name, client_id_name}:
         raise ApiError(
             -1102,
             f"Param '{client_id_name}' or '{id_name}' must be sent, but both were empty/null!",
         )
+    order_id = read_long(params, id_name) if id_name in params else None
+    return OrderName(order_id, params.get(client_id_name))
+
+
+def find(call: Call, params: Params, name: OrderName) -> Order | None:
+    """The order of that name, None when the symbol has none."""
+    symbol = call.book(params).symbol
+    if name.order_id is not None:
+        order = call.engine.orders.get(name.order_id)
+    else:
+        order = call.engine.order_by_client_id(symbol.name, name.client_id or "")
     if order is None or order.symbol is not symbol:
         return None
-    if params.get(client_id_name, order.client_id) not in (
-        order.client_id,
-        order.original_client_id,
-    ):
+    if name.client_id not in (None, order.client_id, order.original_client_id):
         raise ApiError(-2039, "Client order ID is not correct for this order ID.")
     return order
 
 
-def _to_cancel(call: Call, params: Params, id_name: str, client_id_name: str) -> Order:
-    order = find(call, params, id_name, client_id_name)
+@dataclass(frozen=True)
+class Cancellation:
+    """Which order to cancel, in which status (None: any open one), and its client id then."""
+
+    name: OrderName
+    status: str | None
+    client_id: str
+
+
+def _read_cancellation(
+    params: Params, id_name: str, client_id_name: str, new_client_id_name: str
+) -> Cancellation:
+    name = read_order_name(params, id_name, client_id_name)
+    restriction = params.get("cancelRestrictions")
+    if restriction is not None and restriction not in CANCEL_RESTRICTIONS:
+        raise ApiError(-1145, "Invalid cancelRestrictions")
+    status = CANCEL_RESTRICTIONS[restriction] if restriction is not None else None
+    return Cancellation(name, status, read_client_id(params, new_client_id_name))
+
+
+def _to_cancel(call: Call, params: Params, cancellation: Cancellation) -> Order:
+    order = find(call, params, cancellation.name)
     if order is None or not order.is_open:
         raise ApiError(-2011, "Unknown order sent.")
-    restriction = params.get("cancelRestrictions")
-    if restriction is not None:
-        if restriction not in CANCEL_RESTRICTIONS:
-            raise ApiError(-1145, "Invalid cancelRestrictions")
-        if order.status != CANCEL_RESTRICTIONS[restriction]:
-            raise ApiError(-2011, "Order was not canceled due to cancel restrictions.")
+    if cancellation.status not in (None, order.status):
+        raise ApiError(-2011, "Order was not canceled due to cancel restrictions.")
     return order
 
 

@@ -8,12 +8,14 @@ misbehave: engine.sim.faults.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from urllib.parse import parse_qs
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
@@ -41,6 +43,9 @@ PONG = bytes([0x80 | Opcode.PONG])  # how the frame begins (RFC 6455 5.2)
 # websockets reports a peer's faults here: for those who set up logging only.
 _logger = logging.getLogger(__name__)
 _logger.addHandler(logging.NullHandler())
+
+# Options of the URL ("General API Information"; faqs/sbe_faq.md): only the defaults are simulated.
+DEFAULTS = {"timeUnit": "millisecond", "responseFormat": "json"}
 
 Draw = Callable[[Collection[str]], Fault | None]
 
@@ -141,7 +146,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, clients: Clients) -> None:
         self.draw = clients.draw
-        self.path = ""  # with its query
+        self.path = self.query = ""  # what is before and after the question mark
         self._clients = clients
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_logger)
         self._is_upgraded = False
@@ -155,6 +160,10 @@ class Peer(asyncio.Protocol):
 
     def refuse(self) -> tuple[HTTPStatus, str] | None:
         """The status and text that the upgrade to `path` is refused with, if it is."""
+        options = parse_qs(self.query, keep_blank_values=True)
+        for name, default in DEFAULTS.items():
+            if {value.lower() for value in options.get(name, [])} - {default}:
+                return HTTPStatus.BAD_REQUEST, f"only {name}={default} is simulated\n"
         return None
 
     def opened(self) -> None:
@@ -240,7 +249,7 @@ class Peer(asyncio.Protocol):
 
     def _upgrade(self, request: Request) -> None:
         self._timers.pop("upgrade").cancel()
-        self.path = request.path
+        self.path, _, self.query = request.path.partition("?")
         self._protocol.send_response(self._response(request))
         self._flush()
         if self._protocol.state is State.OPEN:
@@ -328,12 +337,26 @@ class Peer(asyncio.Protocol):
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, act)
 
 
-async def listen(
+async def bind(
     factory: Callable[[], asyncio.Protocol], port: int, flag: str, context: ssl.SSLContext
 ) -> asyncio.Server:
-    """A TLS server on HOST; ConfigError, which names `flag`, when it cannot be."""
+    """A TLS server on HOST that lets nobody in yet; ConfigError, which names `flag`, when another
+    one has the port."""
+    loop = asyncio.get_running_loop()
+    with _using(port, flag):
+        return await loop.create_server(factory, HOST, port, ssl=context, start_serving=False)
+
+
+async def serve(listener: asyncio.Server, flag: str) -> None:
+    """Let clients in; ConfigError when another server was quicker."""
+    with _using(listener.sockets[0].getsockname()[1], flag):
+        await listener.start_serving()
+
+
+@contextlib.contextmanager
+def _using(port: int, flag: str) -> Iterator[None]:
     try:
-        return await asyncio.get_running_loop().create_server(factory, HOST, port, ssl=context)
+        yield
     except OSError as error:
         raise ConfigError(
             f"the exchange simulator cannot listen on {HOST}:{port} ({error.strerror}): "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from engine.records import AMOUNT_E8_MOST
 from engine.venues.binance import Reply
 
 ZERO = Decimal(0)
@@ -29,6 +30,7 @@ STATUSES = {
 }
 TEXT_MAX = 64  # of a name or an id
 _AMOUNT = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+QUANTITY_MOST = Decimal(AMOUNT_E8_MOST).scaleb(-8)  # no order is larger
 _ENDLESS = 1 << 63
 
 
@@ -162,7 +164,7 @@ def _execution(event: dict[str, Any], event_ms: int) -> ExecutionReport:
             client_id=(_text(event, "C") if event.get("C") else "") or _text(event, "c"),
             status=status,
             order_id=_integer(event, "i"),
-            filled=_amount(event, "z"),
+            filled=_quantity(event, "z"),
             quote=_amount(event, "Z"),
             trades=(_event_trade(event),) if execution == "TRADE" else (),
             reason=refused or (_text(event, "eR") if event.get("eR") else ""),
@@ -174,7 +176,7 @@ def _event_trade(event: dict[str, Any]) -> Trade:
     return Trade(
         id=_integer(event, "t"),
         price=_amount(event, "L"),
-        quantity=_amount(event, "l"),
+        quantity=_quantity(event, "l"),
         quote=_amount(event, "Y"),
         commission=_amount(event, "n"),
         commission_asset=_text(event, "N") if event.get("N") is not None else None,
@@ -222,7 +224,7 @@ def _report(row: object) -> OrderReport:
         client_id=_text(row, "origClientOrderId" if original else "clientOrderId"),
         status=None if status is None else STATUSES[status],
         order_id=_integer(row, "orderId"),
-        filled=_amount(row, "executedQty") if "executedQty" in row else None,
+        filled=_quantity(row, "executedQty") if "executedQty" in row else None,
         # "cummulativeQuoteQty response field may be negative, meaning the data is not available"
         quote=_amount_or_none(row.get("cummulativeQuoteQty")),
         trades=tuple(map(_reply_trade, _rows(fills))) if fills else (),
@@ -232,7 +234,7 @@ def _report(row: object) -> OrderReport:
 
 def _reply_trade(row: dict[str, Any]) -> Trade:
     """Of a reply in the form FULL."""
-    price, quantity = _amount(row, "price"), _amount(row, "qty")
+    price, quantity = _amount(row, "price"), _quantity(row, "qty")
     return Trade(
         id=_integer(row, "tradeId"),
         price=price,
@@ -248,7 +250,7 @@ def _listed_trade(row: dict[str, Any]) -> Trade:
     return Trade(
         id=_integer(row, "id"),
         price=_amount(row, "price"),
-        quantity=_amount(row, "qty"),
+        quantity=_quantity(row, "qty"),
         quote=_amount(row, "quoteQty"),
         commission=_amount(row, "commission"),
         commission_asset=_text(row, "commissionAsset"),
@@ -270,6 +272,13 @@ def _integer(row: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or not -_ENDLESS < value < _ENDLESS:
         raise _FormError
     return value
+
+
+def _quantity(row: Mapping[str, Any], name: str) -> Decimal:
+    quantity = _amount(row, name)
+    if quantity > QUANTITY_MOST:
+        raise _FormError
+    return quantity
 
 
 def _amount(row: Mapping[str, Any], name: str) -> Decimal:

@@ -4,7 +4,7 @@ web-socket-api.md): why it would refuse an order, and numbers that it takes."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -15,6 +15,7 @@ from engine.venues.binance import OrderSpec
 _EXACT = Context(prec=100)
 _DIGITS_MOST = 40
 _PRECISION_MOST = 18
+_TRADING = "TRADING"  # enums.md, "Symbol status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +225,13 @@ def check(
     return None
 
 
+def mistake(spec: OrderSpec, filters: Filters) -> str | None:
+    """Why the venue would refuse this order at any price, and however long one waits."""
+    return check(spec, replace(filters, status=_TRADING))
+
+
 def _objection_to_market(spec: OrderSpec, filters: Filters) -> str | None:
-    if filters.status != "TRADING":
+    if filters.status != _TRADING:
         return f"its status is {filters.status}: wait until the venue trades it again"
     if filters.order_types and spec.type not in filters.order_types:
         options = ", ".join(sorted(filters.order_types))

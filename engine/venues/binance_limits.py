@@ -72,9 +72,9 @@ class _Window:
 
 class RateLimits:
     """Of one address and account, over all its connections. Of each limit `headroom_percent` is
-    left for what others ask from the same address."""
+    left for what is urgent, and for what others ask from the same address."""
 
-    def __init__(self, headroom_percent: int = 20) -> None:
+    def __init__(self, headroom_percent: int) -> None:
         self._headroom_percent = headroom_percent
         self._weights = {60_000: _Window(60_000, WEIGHT_DEFAULT)}
         self._orders: dict[int, _Window] = {}
@@ -130,11 +130,12 @@ class RateLimits:
     def paused(self, venue_ms: int) -> bool:
         return self._pause is not None and venue_ms < self._pause.until_venue_ms
 
-    def may_ask(self, method: str, venue_ms: int) -> bool:
-        """There is room for this method's weight, with the headroom, and no pause."""
-        weight = WEIGHTS[method]
+    def may_ask(self, method: str, venue_ms: int, *, urgent: bool = False) -> bool:
+        """There is room for this method's weight, in the headroom too where it is urgent, and no
+        pause."""
+        weight, percent = WEIGHTS[method], 100 if urgent else 100 - self._headroom_percent
         return not self.paused(venue_ms) and all(
-            window.used(venue_ms) + weight <= window.limit * (100 - self._headroom_percent) // 100
+            window.used(venue_ms) + weight <= window.limit * percent // 100
             for window in self._weights.values()
         )
 
