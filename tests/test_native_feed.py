@@ -27,8 +27,8 @@ TX_BYTES_MAX = 4_000_000
 class Listener:
     """An engine that listens to the given endpoints, worked step by step."""
 
-    def __init__(self, *endpoints: str, sequence: bool = False, transport: str = "io_uring"):
-        self.engine = engine_for(EngineOptions(transport=transport))
+    def __init__(self, *endpoints: str, sequence: bool = False):
+        self.engine = engine_for(EngineOptions())
         for number, endpoint in enumerate(endpoints):
             assert self.engine.add_feed(resolve_endpoint(endpoint, sequence)) == number
         self.told: list[Body] = []
@@ -62,10 +62,8 @@ class Listener:
 
 
 @contextmanager
-def listening(
-    *endpoints: str, sequence: bool = False, transport: str = "io_uring"
-) -> Iterator[Listener]:
-    listener = Listener(*endpoints, sequence=sequence, transport=transport)
+def listening(*endpoints: str, sequence: bool = False) -> Iterator[Listener]:
+    listener = Listener(*endpoints, sequence=sequence)
     try:
         yield listener
     finally:
@@ -86,9 +84,9 @@ def node() -> Iterator[Publisher]:
     publisher.close()
 
 
-@pytest.fixture(params=["io_uring", "syscall"])
-def feed(node: Publisher, request: pytest.FixtureRequest) -> Iterator[Listener]:
-    with listening(node.endpoint, transport=request.param) as listener:
+@pytest.fixture
+def feed(node: Publisher, each_transport: str) -> Iterator[Listener]:
+    with listening(node.endpoint) as listener:
         connect(listener, node)
         assert listener.kinds() == ["connected"]
         yield listener
