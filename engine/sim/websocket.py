@@ -69,6 +69,8 @@ class Wire:
         else:
             size = record_bytes or len(data)
             for at in range(0, len(data), size):
+                if self.transport.is_closing():  # asyncio would complain of each write
+                    return
                 self.transport.write(data[at : at + size])
 
     def hold(self, seconds: float) -> None:
