@@ -126,6 +126,16 @@ static int send_request(hp_engine *e, const uint8_t *text, size_t len, hp_order_
     return send_on(e, other, text, len);
 }
 
+/* Before the intent: an order that then finds no room would have to be asked for. Each that is full
+ * is left out by the next call. */
+static int taker_with_room(hp_engine *e)
+{
+    int session = hp_engine_taker(e, -1);
+    while (session >= 0 && e->config.live && !hp_session_has_room(e->links[session].session))
+        session = hp_engine_taker(e, -1);
+    return session;
+}
+
 static int judge(hp_engine *e, hp_candidate *candidate, const uint8_t name[HP_CLIENT_ID_LEN])
 {
     int verdict = hp_risk_check(e->risk, candidate);
@@ -137,7 +147,7 @@ static void handle_request(hp_engine *e, const hp_order_request *request, const 
                            size_t len, hp_order_event *o)
 {
     uint8_t name[HP_CLIENT_ID_LEN] = {0};
-    int session = hp_engine_taker(e, -1);
+    int session = taker_with_room(e);
     memcpy(name, request->client_id, strlen(request->client_id));
     hp_candidate candidate = {
         .now_ns = o->trigger_ns,

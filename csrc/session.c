@@ -227,13 +227,18 @@ static int send_control(hp_session *s, int opcode, const uint8_t *payload, size_
     return rc < 0 ? rc : flush(s);
 }
 
-/* What is sealed has its record number and cannot be taken back, so the kernel is asked before. */
+int hp_session_has_room(hp_session *s)
+{
+    int has_room = hp_io_has_room(s->io, s->port);
+    if (!has_room)
+        note_room(s, 1);
+    return has_room;
+}
+
+/* What is sealed has its record number and cannot be taken back. */
 int hp_session_seal(hp_session *s, const uint8_t *frame, size_t len)
 {
-    if (hp_io_has_room(s->io, s->port))
-        return seal(s, frame, len);
-    note_room(s, 1);
-    return -EAGAIN;
+    return hp_session_has_room(s) ? seal(s, frame, len) : -EAGAIN;
 }
 
 /* Should it take nothing all the same, the session ends and what is sealed with it: an order must

@@ -36,8 +36,10 @@ int64_t hp_session_next_ns(const hp_session *session);
 int hp_session_is_opening(const hp_session *session);
 int hp_session_is_open(const hp_session *session);
 int hp_session_is_closed(const hp_session *session); /* else it may be closing, or have failed */
-/* It is open, and its socket is not full. */
+/* It is open, and its socket was not full when we last looked. */
 int hp_session_can_send(const hp_session *session);
+/* Of one that can send: whether its socket has room, by asking the kernel. */
+int hp_session_has_room(hp_session *session);
 
 /* Wait until what is opening or closing is open or closed: 0, or its error. -ECANCELED when we are
  * told to stop. */

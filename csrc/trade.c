@@ -57,6 +57,8 @@ static int load(hp_engine *e, hp_order_event *o, stopwatch *w)
     }
     int rc = hp_magazine_seal(m, o->session, i);
     lap(w, HP_STAGE_SEAL);
+    if (rc == 0 && e->config.live && !hp_session_has_room(e->links[o->session].session))
+        return -EAGAIN;
     return rc;
 }
 

@@ -416,6 +416,41 @@ def test_without_sealing_ahead_an_entry_leaves_at_once_or_goes_to_the_other(
         deaf.stop()
 
 
+def test_an_exit_that_finds_no_room_anywhere_is_refused_before_its_intent(
+    files: CertificateFiles,
+) -> None:
+    with serving(files, receive_buffer=4096) as deaf:
+        desk = Desk((deaf,))
+        desk.open(0)
+        desk.engine.add_market()
+        for number in range(100_000):
+            fired = desk.exit(b"x" * 2000, f"hx-{number}")
+            assert fired.error is None
+            if fired.refusal:
+                break
+        assert fired.refusal == "not-ready"
+        intents = [each.client_id for each in desk.events if isinstance(each, Intent)]
+        assert intents[-1] == f"hx-{number - 1}"
+
+
+def test_without_sealing_ahead_an_entry_that_finds_no_room_is_refused_before_its_intent(
+    files: CertificateFiles,
+) -> None:
+    deaf = OldServer(files, receive_buffer=4096)
+    try:
+        desk = Desk((deaf,))
+        desk.open(0)
+        fired = [desk.fire()]
+        while not fired[-1].refusal:
+            fired.append(desk.fire())
+            assert fired[-1].error in (None, "the resource is busy"), fired[-1]
+        assert fired[-1].refusal == "not-ready"
+        intents = [each for each in desk.events if isinstance(each, Intent)]
+        assert len(intents) == len(fired) - 1
+    finally:
+        deaf.stop()
+
+
 def test_a_goodbye_that_is_not_answered_holds_nobody_up(pair: Pair) -> None:
     desk, first, second = pair
     desk.engine.command_close(0)
