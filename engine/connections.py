@@ -521,6 +521,9 @@ class Links:
             self._port.notice(pause.words)
 
     def _on_time(self, link: Link, reply: Reply, t_ns: int) -> None:
+        if link.parting is not None and link.parting.is_silence:
+            link.parting = None
+            self._port.notice(f"session {link.number} answers again")
         try:
             alarm = link.clock.answer(reply, t_ns, self._now)
         except VenueError as error:
@@ -533,9 +536,6 @@ class Links:
             return
         if alarm is not None:
             self._port.notice(alarm)
-        if link.parting is not None and link.parting.is_silence:
-            link.parting = None
-            self._port.notice(f"session {link.number} answers again")
 
     def _on_answer(self, link: Link, reply: Reply) -> None:
         method, _ = link.asked.pop(reply.id)

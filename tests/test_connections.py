@@ -252,7 +252,8 @@ def test_a_silent_session_is_left() -> None:
     assert any("has stopped answering" in words for words in it.notices)
 
 
-def test_a_silent_session_that_answers_again_is_kept_if_there_is_no_other() -> None:
+@pytest.mark.parametrize("how", ["the time", "overloaded"])
+def test_a_silent_session_that_answers_again_is_kept_if_there_is_no_other(how: str) -> None:
     it = world()
     it.accepts = False
     it.drop(1)
@@ -261,7 +262,8 @@ def test_a_silent_session_that_answers_again_is_kept_if_there_is_no_other() -> N
     it.mute = {"time"}
     it.run(12)
     it.mute = set()
-    it.say(0, {"id": it.last_time_id, "status": 200, "result": {"serverTime": it.venue_ms()}})
+    told = {"status": 200, "result": {"serverTime": it.venue_ms()}}
+    it.say(0, {"id": it.last_time_id, **(told if how == "the time" else OVERLOADED)})
     assert "session 0 answers again" in it.notices
     it.accepts = True
     it.run(120)
