@@ -89,6 +89,7 @@ class Desk:
     ) -> None:
         self.orders = Orders(recv_window_ms)
         self.positions = Positions()
+        self._plans = plans
         self._new_exits = partial(Exits, plans, max_price_age_ns)
         self.exits = self._new_exits()
         self._wire = wire
@@ -176,10 +177,20 @@ class Desk:
             self.exits.on_order(order)
 
     def _tell_hand_over(self) -> None:
-        for left in self.exits.left():
+        """Also what no plan would have left."""
+        planned = [(left.entry_id, left.quantity) for left in self.exits.left()]
+        unplanned = [
+            (order.client_id, order.filled)
+            for order in self.orders.all()
+            if order.live and not order.parent and order.filled and order.rule not in self._plans
+            if not self._is_persons(order.client_id)
+        ]
+        for entry_id, quantity in (*planned, *unplanned):
+            entry = self.orders.get(entry_id)
+            assert entry is not None
             self._notice(
-                f"the position of {left.entry_id} is yours to close since the engine was stopped: "
-                f"{left.side} {left.quantity:f} {left.symbol}"
+                f"the position of {entry_id} is yours to close since the engine was stopped: "
+                f"{entry.spec.side} {quantity:f} {entry.spec.symbol}"
             )
 
     def _tell_persons_orders(self) -> None:
@@ -286,7 +297,7 @@ class Desk:
         an order whose outcome is unknown may arrive later."""
         self._cancel_at_ns = now_ns + int(CANCEL_AGAIN_S * 1e9)
         for order in self.orders.open():
-            if not self._killed and not self._is_persons(order.client_id):
+            if order.lost or (not self._killed and not self._is_persons(order.client_id)):
                 continue
             leg = next(leg for leg in order.legs if leg.end is None)
             cancel = Cancel(leg.client_id, order.spec.symbol, leg.order_id)
@@ -379,8 +390,9 @@ class Desk:
         position that has an exit."""
         if not self._live:
             return False
-        orders = any(order.live for order in self.orders.open())
-        return orders or (not self._killed and bool(self.exits.left()))
+        if any(order.live and not order.lost for order in self.orders.open()):
+            return True
+        return not self._killed and any(left.symbol in self._symbols for left in self.exits.left())
 
     def open_words(self) -> list[str]:
         """What a run that ends now leaves behind, in sentences."""

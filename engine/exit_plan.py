@@ -61,10 +61,8 @@ def exit_side(entry: Order) -> str:
     return "SELL" if entry.spec.side == "BUY" else "BUY"
 
 
-def is_over(entry: Order, plan: ExitPlan, venue_ms: int | None) -> bool:
-    if plan.after_s is None or venue_ms is None:
-        return False
-    return venue_ms >= entry.timestamp_ms + plan.after_s * 1000
+def is_over(entry: Order, plan: ExitPlan, venue_ms: int) -> bool:
+    return plan.after_s is not None and venue_ms >= entry.timestamp_ms + plan.after_s * 1000
 
 
 def targets(entry: Order, plan: ExitPlan, market: Market) -> tuple[Decimal | None, Decimal | None]:

@@ -160,6 +160,10 @@ class Exits:
         """It was so at `t_ns` (CLOCK_MONOTONIC)."""
         self._prices[symbol] = (bid, ask, t_ns)
 
+    def forget_prices(self) -> None:
+        """The machine may have slept: none is as young as it seems."""
+        self._prices.clear()
+
     def on_order(self, order: Order) -> None:
         """An order as it is now: every one that engine/lifecycle.py returns, entry or exit."""
         if not order.live:
@@ -194,10 +198,9 @@ class Exits:
 
     # ---- what to do ----------------------------------------------------------------------------
 
-    def actions(self, now_ns: int, venue_ms: int | None) -> list[Action]:
+    def actions(self, now_ns: int, venue_ms: int) -> list[Action]:
         """What to do now; what is returned counts as done. Without a ready session it is not
-        called. `now_ns` is CLOCK_MONOTONIC, `venue_ms` venue time: None while it is not known, and
-        then no entry's time is over."""
+        called. `now_ns` is CLOCK_MONOTONIC, `venue_ms` venue time."""
         if self._killed:
             return []
         if not self._begun:
@@ -310,7 +313,7 @@ class Exits:
 
     # ---- the next step -------------------------------------------------------------------------
 
-    def _next(self, closing: _Closing, now_ns: int, venue_ms: int | None) -> Action | None:
+    def _next(self, closing: _Closing, now_ns: int, venue_ms: int) -> Action | None:
         entry = closing.entry
         if closing.wait_s:
             closing.place_ns, closing.wait_s = now_ns + closing.wait_s * NS_PER_S, 0

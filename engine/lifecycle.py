@@ -61,15 +61,14 @@ class Fill:
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """An order has come to its end: `quantity` is what was counted when it fired, `filled` what
-    came of it; an exit `reduces`. When a venue contradicts itself another follows with quantity 0
-    and what was filled beyond the first: a correction."""
+    came of it. When a venue contradicts itself another follows with quantity 0 and what was filled
+    beyond the first: a correction."""
 
     client_id: str
     symbol: str
     side: str
     quantity: Decimal
     filled: Decimal
-    reduces: bool = False
 
 
 class Orders:
@@ -475,7 +474,6 @@ class Orders:
                 side=order.spec.side,
                 quantity=order.quantity if first else ZERO,
                 filled=order.filled - (settled or ZERO),
-                reduces=bool(order.parent),
             )
         )
 

@@ -34,6 +34,7 @@ ENTRY = "hp00112233445566778899-0000000000001"
 OF_ANOTHER_RUN = "hpffff2233445566778899-0000000000001"
 SPEC = {"symbol": "BTCUSDT", "side": "SELL", "type": "MARKET", "quantity": "0.002"}
 NAMES = Names(exchanges=("kraken",), rules=("whale",), orders=(SPEC,), markets=("BTCUSDT",))
+ACK = {"id": ENTRY, "status": 200, "result": {"orderId": 7, "clientOrderId": ENTRY}}
 FILTERS = Filters(
     symbol="BTCUSDT",
     status="TRADING",
@@ -283,6 +284,47 @@ def test_what_was_open_when_the_engine_was_stopped_is_a_persons() -> None:
     assert ENTRY in told
     assert "SELL 0.002 BTCUSDT" in told
     assert not made.has_open()
+
+
+def test_what_no_plan_would_have_left_is_handed_over_aloud_too() -> None:
+    said: list[Line] = []
+    wire = Wire()
+    names = replace(NAMES, rules=("without a plan",))
+    records = [replace(record(body), names=names) for body in (intent(), fired(), filled())]
+    restored(wire, records, hands_off="a", said=said)
+    assert wire.positions == {0: 0}
+    assert [f"the position of {ENTRY} is yours to close" in line["text"] for line in said] == [True]
+
+
+def test_what_this_run_cannot_end_does_not_keep_it() -> None:
+    """A position of a symbol that no rule trades any more."""
+    names = replace(NAMES, orders=({**SPEC, "symbol": "ETHUSDT"},), markets=("ETHUSDT",))
+    records = [replace(record(body), names=names) for body in (intent(), fired(), filled())]
+    made = restored(Wire(), records)
+    assert [left.symbol for left in made.exits.left()] == ["ETHUSDT"]
+    assert not made.has_open()
+
+
+def test_an_order_that_the_venue_has_lost_neither_keeps_a_run_nor_is_cancelled() -> None:
+    wire = Wire()
+    made = desk(wire)
+    for body in (intent(), fired(), Message(json.dumps(ACK).encode(), 0)):
+        made.on_record(record(body))
+    assert made.has_open()
+    made.on_record(record(Closed("cut", 104, True, 0)))
+    asked = client_ids.request_id(client_ids.STATUS, ENTRY)
+    denial = {"id": asked, "status": 400, "error": {"code": -2013, "msg": "No such order."}}
+    for day in range(3):
+        made.work(Moment((1 + day * 86_500) * 10**9, LEFT_MS + day * 86_500_000, session=0))
+        assert wire.texts[-1]["method"] == "order.status"
+        made.on_record(record(Message(json.dumps(denial).encode(), 0)))
+        if not made.has_open():
+            break
+    assert not made.has_open()
+    made.kill()
+    before = len(wire.texts)
+    made.work(Moment(400_000 * 10**9, LEFT_MS + 400_000_000, session=0))
+    assert wire.texts[before:] == []
 
 
 def test_a_mark_counts_once() -> None:

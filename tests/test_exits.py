@@ -161,15 +161,6 @@ def test_an_entry_that_rests_is_cancelled_when_the_time_is_over() -> None:
     assert placed(made, 61).quantity == D("0.004")
 
 
-def test_while_venue_time_is_not_known_no_time_is_over_but_prices_are_heeded() -> None:
-    made = exits(ExitPlan(0, 100, 50), market=NOBODY_HOLDS)
-    assert made.actions(10**6 * S, None) == []
-    made.on_price("BTCUSDT", D(59_700), D(59_701), 0)
-    (place,) = made.actions(10**6 * S, None)
-    assert isinstance(place, Place)
-    assert place.kind == client_ids.MARKET
-
-
 @pytest.mark.parametrize("bid", ["60600", "59700"])
 def test_an_entry_that_rests_is_cancelled_when_what_it_has_filled_should_be_left(bid: str) -> None:
     rests = replace(BUY, time_in_force="GTC")
@@ -195,6 +186,15 @@ def test_a_plan_with_only_a_time_waits_for_it() -> None:
     made.on_price("BTCUSDT", D(30_000), D(30_001), 0)
     assert act(made, 59) is None
     assert placed(made, 60).kind == client_ids.MARKET
+
+
+def test_a_price_that_is_forgotten_is_none() -> None:
+    made = exits(market=NOBODY_HOLDS)
+    made.on_price("BTCUSDT", D(50_000), D(50_001), S)
+    made.forget_prices()
+    assert act(made, 1) is None
+    made.on_price("BTCUSDT", D(50_000), D(50_001), S)
+    assert placed(made, 1).kind == client_ids.MARKET
 
 
 @pytest.mark.parametrize("price", ["60600", "59700", "50000"])
