@@ -101,6 +101,7 @@ class Runner:
             self._engine = make_engine(
                 config, credentials, book, self._journal, self._latch, self._hands_off
             )
+            self._check_latch()
         except BaseException:
             self._journal.close()
             raise
@@ -133,8 +134,16 @@ class Runner:
 
     def _new_hands_off(self) -> str:
         """The mark, for a run that may leave positions."""
-        killed = self._latch.state() is not None
-        return mark_of(self._latch.path) if self._config.engine.live and not killed else ""
+        self._began_killed = self._latch.state() is not None
+        leaves = self._config.engine.live and not self._began_killed
+        return mark_of(self._latch.path) if leaves else ""
+
+    def _check_latch(self) -> None:
+        """The engine has looked, too: what is a person's since a reset this run has not read."""
+        if self._began_killed and not self._engine.killed:
+            raise LatchError(
+                f"the latch {self._latch.path} was reset while this run started: start it again"
+            )
 
     def _make_desk(self, credentials: Credentials) -> desks.Desk:
         auth = Auth.of(credentials)
@@ -208,6 +217,8 @@ class Runner:
 
     def clock(self, offset_ms: int | None) -> None:
         self._give(lambda: self._engine.command_clock(offset_ms))
+        if offset_ms is None:
+            self._desk.exits.forget_prices()
 
     def venue_limit(self, limit: VenueLimit) -> None:
         row = (limit.index, limit.window_ms, limit.limit, limit.used)
@@ -340,7 +351,7 @@ class Runner:
                 f"the journal {self._config.journal.folder} has orders of "
                 f"{theirs or 'an unknown account'}, and this run is of {self._account} (the "
                 "exchange, and a digest of the API key): name another journal.folder; what is open "
-                "there is only left by a run with the former url and key"
+                "there is left by a run with the former url and key, or by hand where none is named"
             )
 
     def _on_damage(self, damage: Damage) -> None:
@@ -480,10 +491,12 @@ class Runner:
             f"killed ({reason}): no order is sent any more, {cancelled}; `harpoon reset` and a new "
             "run are the way back"
         )
-        try:
-            set_mark(self._latch.path)
-        except LatchError as error:
-            self.notice(str(error))
+        was_reset = state is None and self._latch.is_there()  # and that has seen to the mark
+        if self._config.engine.live and not was_reset:
+            try:
+                set_mark(self._latch.path)
+            except LatchError as error:
+                self.notice(str(error))
         self._desk.kill()
 
     def _keep_journal(self) -> None:

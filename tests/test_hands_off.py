@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine import assemble, runner
 from engine.cli import main
+from engine.config import load
+from engine.core import Engine
+from engine.credentials import credentials
 from engine.errors import LatchError
 from engine.hands_off import mark_file, mark_of, set_mark
 from engine.latch import Latch
+from engine.sim.authority import CertificateFiles
+
+from .harpoon_run import write_config
+from .peers import book_of
 
 
 @pytest.fixture
@@ -39,6 +48,23 @@ def test_a_kill_marks_though_the_latch_is_taken_away(latch: Path) -> None:
     assert command("kill", latch) == 0
     latch.unlink()
     assert mark_of(latch)
+
+
+def test_a_reset_while_a_run_starts_ends_it(
+    tmp_path: Path, files: CertificateFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not read what the reset has just made a person's."""
+    config = load(write_config(tmp_path, url="wss://127.0.0.1:1/ws", ca_file=files.ca_file))
+    Latch(config.risk.latch).set("stop")
+
+    def make_engine(*arguments: Any) -> Engine:
+        Latch(config.risk.latch).reset()
+        return assemble.make_engine(*arguments)
+
+    monkeypatch.setattr(runner, "make_engine", make_engine)
+    keys = credentials(config.venue, {"HARPOON_API_KEY": "k" * 64, "HARPOON_API_SECRET": "s" * 64})
+    with pytest.raises(LatchError, match="was reset while this run started: start it again"):
+        runner.Runner(config, keys, book_of("kraken"), lambda _line: None)
 
 
 @pytest.mark.parametrize("how", ["set", "not set", "gone"])
